@@ -1,0 +1,205 @@
+/** Any checkpoint -> one safetensors file that the core maps. Tensors are streamed: memory does not depend on their size. */
+
+import { type FileHandle, open, rename, rm, stat } from "node:fs/promises";
+import { dirname } from "node:path";
+import { temporaryName } from "../atomic-file.js";
+import { InvalidOptionError, IoError, NotFiniteError } from "../errors.js";
+import type { DType, TensorEntry } from "../native/contract.js";
+import { bytesOf, numElements, storedDType } from "./dtype.js";
+import { checkNotes, formatMetadata, METADATA_KEY, type ModelNotes } from "./metadata.js";
+import { type Checkpoint, type CheckpointSource, type OpenOptions, openCheckpoint } from "./open.js";
+import { bitsOf, convert, findNonFinite } from "./round.js";
+import { type FileSource, ioError, throwIfAborted, withFiles } from "./source.js";
+
+export interface ConvertOptions extends OpenOptions, ModelNotes {
+  source: CheckpointSource;
+  /** The file to write; one that exists is replaced, when the new one is complete. */
+  output: string;
+  /**
+   * Format of the matrices and convolutions; everything else (biases, norms, embeddings, codebook, residual convolutions)
+   * then becomes f32. Default: every tensor keeps its format, byte for byte.
+   */
+  dtype?: DType | undefined;
+  /** Share of the bytes written, 0..1, and the tensor at hand. An error that it throws ends the conversion. */
+  onProgress?: ((fraction: number, tensor: string) => void) | undefined;
+}
+
+export interface ConvertResult {
+  output: string;
+  bytes: number;
+  checkpoint: Checkpoint;
+}
+
+const CHUNK_ELEMENTS = 2 ** 18; // 1 MiB of f32: its conversion holds the event loop for about a millisecond
+const ALIGNMENT = 64;
+
+/**
+ * Writes one safetensors file with everything that the core needs. It is written beside its place and renamed at the end:
+ * whatever fails, an older file stays as it was and nothing half-written is left.
+ *
+ * @throws InvalidCheckpointError, UnsafeCheckpointError, NotFiniteError (a NaN or infinite weight), IoError,
+ *   InvalidOptionError (a weight that does not fit into f16, notes that do not fit the model), AbortError
+ */
+export async function convertCheckpoint(options: ConvertOptions): Promise<ConvertResult> {
+  const { source, output, signal } = options;
+  const checkpoint = await openCheckpoint(source, options);
+  const notes = mergeNotes(checkpoint, options);
+  const plan = planFile(checkpoint, notes, options.dtype);
+  await requireWritable(output);
+  const temporary = temporaryName(output);
+  try {
+    await withFiles(checkpoint.files, (files) => writeFile(temporary, plan, files, options));
+    throwIfAborted(signal, "the conversion");
+    await rename(temporary, output);
+    await syncFolder(dirname(output));
+  } catch (error) {
+    await rm(temporary, { force: true }).catch(() => undefined); // the first failure is the one to report
+    throw ioError("cannot write", output, error);
+  }
+  return { output, bytes: plan.bytes, checkpoint };
+}
+
+/** What the source knows, overridden by what the caller says. */
+function mergeNotes(checkpoint: Checkpoint, options: ConvertOptions): ModelNotes {
+  const notes: Record<string, unknown> = {};
+  for (const key of [
+    "name",
+    "labels",
+    "strategy",
+    "bridge",
+    "depths",
+    "recommended",
+    "previewMatrix",
+    "metadata",
+  ] as const) {
+    const value = options[key] ?? checkpoint[key];
+    if (value !== undefined) notes[key] = value;
+  }
+  const problem = checkNotes(notes, checkpoint);
+  if (problem !== null) throw new InvalidOptionError("notes", problem, "notes that fit the model");
+  return notes;
+}
+
+interface Target {
+  source: TensorEntry;
+  dtype: DType;
+  bytes: number;
+}
+
+interface FilePlan {
+  header: Buffer;
+  targets: Target[];
+  bytes: number;
+}
+
+/** Big tensors begin at multiples of 64 bytes; gaps are not allowed, so those of odd size come last. */
+function planFile(checkpoint: Checkpoint, notes: ModelNotes, dtype: DType | undefined): FilePlan {
+  const targets = checkpoint.tensors.map((source): Target => {
+    const format = dtype === undefined ? source.dtype : isMatrix(source) ? dtype : "f32";
+    return { source, dtype: format, bytes: numElements(source.shape) * bytesOf(storedDType(format)) };
+  });
+  const rank = ({ bytes, dtype: format }: Target) => (bytes % ALIGNMENT === 0 ? 0 : format === "f32" ? 1 : 2);
+  targets.sort((a, b) => rank(a) - rank(b)); // stable: otherwise the order of the source
+  const entries: [string, unknown][] = [
+    ["__metadata__", { format: "pt", [METADATA_KEY]: formatMetadata({ ...notes, architecture: checkpoint.config }) }],
+  ];
+  let position = 0;
+  for (const { source, dtype: format, bytes } of targets) {
+    const place = { dtype: storedDType(format), shape: source.shape, data_offsets: [position, position + bytes] };
+    entries.push([source.name, place]);
+    position += bytes;
+  }
+  const json = Buffer.from(JSON.stringify(Object.fromEntries(entries)));
+  const padded = Math.ceil((8 + json.length) / ALIGNMENT) * ALIGNMENT;
+  const header = Buffer.alloc(padded, " ");
+  header.writeBigUInt64LE(BigInt(padded - 8), 0);
+  json.copy(header, 8);
+  return { header, targets, bytes: padded + position };
+}
+
+/** Weights of linear layers and of the convolutions of encoder and decoder. */
+function isMatrix({ name, shape }: TensorEntry): boolean {
+  if (!name.endsWith(".weight") || shape.length < 2) return false;
+  return !/\.(class_emb|lvl_embed)\.|\.quantize\./.test(name);
+}
+
+async function writeFile(path: string, plan: FilePlan, files: FileSource[], options: ConvertOptions): Promise<void> {
+  const file = await open(path, "wx");
+  try {
+    await writeAll(file, plan.header);
+    let written = plan.header.length;
+    const scratch = new Scratch();
+    for (const target of plan.targets) {
+      for await (const bytes of streamTensor(target, files[target.source.file]!, scratch)) {
+        throwIfAborted(options.signal, "the conversion");
+        await writeAll(file, bytes);
+        written += bytes.length;
+        options.onProgress?.(written / plan.bytes, target.source.name);
+      }
+    }
+    await file.sync();
+  } finally {
+    await file.close();
+  }
+}
+
+/** Two chunks: all memory that streaming takes. */
+class Scratch {
+  readonly input = new Uint8Array(CHUNK_ELEMENTS * 4);
+  readonly output = new Uint8Array(CHUNK_ELEMENTS * 4);
+}
+
+async function* streamTensor(
+  { source, dtype }: Target,
+  file: FileSource,
+  scratch: Scratch,
+): AsyncGenerator<Uint8Array> {
+  const { name, shape, offset } = source;
+  const [inputSize, outputSize] = [bytesOf(storedDType(source.dtype)), bytesOf(storedDType(dtype))];
+  const total = numElements(shape);
+  const input = bitsOf(scratch.input, source.dtype);
+  const output = bitsOf(scratch.output, dtype);
+  for (let first = 0; first < total; first += CHUNK_ELEMENTS) {
+    const count = Math.min(CHUNK_ELEMENTS, total - first);
+    await file.readInto(scratch.input.subarray(0, count * inputSize), offset + first * inputSize);
+    const bad = findNonFinite(input, source.dtype, count);
+    if (bad >= 0) {
+      throw new NotFiniteError(
+        `${file.path}: tensor ${name} is NaN or infinite at element ${first + bad} of [${shape.join(", ")}]`,
+      );
+    }
+    if (dtype === source.dtype) {
+      yield scratch.input.subarray(0, count * inputSize);
+      continue;
+    }
+    convert(output, dtype, input, source.dtype, count);
+    const lost = findNonFinite(output, dtype, count);
+    if (lost >= 0) {
+      const at = `${dtype}, but element ${first + lost} of tensor ${name} is too large for it`;
+      throw new InvalidOptionError("dtype", at, dtype === "f16" ? '"bf16" or "f32"' : '"f32"');
+    }
+    yield scratch.output.subarray(0, count * outputSize);
+  }
+}
+
+async function writeAll(file: FileHandle, bytes: Uint8Array): Promise<void> {
+  for (let done = 0; done < bytes.length; ) {
+    done += (await file.write(bytes, done, bytes.length - done)).bytesWritten;
+  }
+}
+
+/** An output that cannot be is refused before hours of work, not after. */
+async function requireWritable(output: string): Promise<void> {
+  const stats = await stat(output).catch(() => null);
+  if (stats?.isDirectory()) throw new IoError(`cannot write ${output}: it is a folder`);
+}
+
+/** Makes the rename survive a power cut, where the system lets a folder be synced. */
+async function syncFolder(path: string): Promise<void> {
+  try {
+    const folder = await open(path, "r");
+    await folder.sync().finally(() => folder.close());
+  } catch {
+    // Windows refuses; the file itself is safe
+  }
+}

@@ -1,0 +1,308 @@
+/** Opens checkpoints: files -> two lists of tensors -> architecture -> the table that the core reads. */
+
+import { InvalidCheckpointError, InvalidOptionError } from "../errors.js";
+import type { DType, NativeConfig, TensorEntry } from "../native/contract.js";
+import {
+  inferTokenizer,
+  inferTransformer,
+  resolveHeads,
+  type TokenizerShape,
+  type TransformerShape,
+} from "./architecture.js";
+import type { FileFormat } from "./detect.js";
+import { bytesOf, numElements, type StoredTensor, weightDType } from "./dtype.js";
+import { checkNotes, differenceOf, type MetadataBlock, type ModelNotes, parseMetadata } from "./metadata.js";
+import { contradiction, sidesFromCounts, sidesFromLevels } from "./sides.js";
+import { type ByteSource, throwIfAborted, withFiles } from "./source.js";
+import { type Part, readStateDicts, type StateDicts } from "./state-dict.js";
+
+/**
+ * One file that holds a whole model (a converted one, or a training checkpoint); or the pair by role; or a list of files
+ * whose content tells their roles.
+ */
+export type CheckpointSource = string | { var?: string; tokenizer?: string } | readonly string[];
+
+export interface OpenOptions {
+  /** Attention heads; for transformers without L2-norm attention. */
+  heads?: number | undefined;
+  /** Sides of the scales, ascending; when the file cannot tell. */
+  sides?: readonly number[] | undefined;
+  /** The tokenizer's `quant_resi`, 0..1. Default: the file's, else 0.5. */
+  residualMix?: number | undefined;
+  signal?: AbortSignal | undefined;
+}
+
+/** What is in one or two files, complete or not. */
+export interface CheckpointInfo extends ModelNotes {
+  files: string[];
+  formats: FileFormat[];
+  /** Sorted by file and offset. */
+  tensors: TensorEntry[];
+  transformer: TransformerShape | null;
+  tokenizer: TokenizerShape | null;
+  /** null unless both parts are there. */
+  config: NativeConfig | null;
+  numParameters: number;
+  /** Bytes of the weights. */
+  bytes: number;
+  /** Bytes of the weights in each format. */
+  bytesByDType: Record<DType, number>;
+  /** What had to be assumed. */
+  warnings: string[];
+}
+
+/** A whole model, ready for the core. */
+export interface Checkpoint extends CheckpointInfo {
+  transformer: TransformerShape;
+  tokenizer: TokenizerShape;
+  config: NativeConfig;
+}
+
+/**
+ * Reads everything of a model but its weights: formats, names, shapes, places, architecture.
+ *
+ * @throws InvalidCheckpointError, UnsafeCheckpointError, IoError, InvalidOptionError, AbortError
+ */
+export async function openCheckpoint(source: CheckpointSource, options: OpenOptions = {}): Promise<Checkpoint> {
+  const info = await inspectCheckpoint(source, options);
+  const { config, transformer, tokenizer } = info;
+  if (config !== null && transformer !== null && tokenizer !== null) return { ...info, config, transformer, tokenizer };
+  const [held, missing] = transformer === null ? ["tokenizer", "transformer"] : ["transformer", "tokenizer"];
+  throw new InvalidCheckpointError(
+    `${info.files.join(", ")}: holds a ${held} but no ${missing}: give both files, { var, tokenizer }`,
+  );
+}
+
+/** Like {@link openCheckpoint}, but a transformer or a tokenizer alone will do. */
+export async function inspectCheckpoint(source: CheckpointSource, options: OpenOptions = {}): Promise<CheckpointInfo> {
+  const { paths, roles } = resolveSource(source);
+  throwIfAborted(options.signal, "opening the checkpoint");
+  return withFiles(paths, (files) => inspectSources(files, roles, options));
+}
+
+/** {@link inspectCheckpoint} for files that are open already. */
+export async function inspectSources(
+  sources: readonly ByteSource[],
+  roles: Roles = {},
+  options: OpenOptions = {},
+): Promise<CheckpointInfo> {
+  const dicts: StateDicts[] = [];
+  for (const [index, source] of sources.entries()) {
+    throwIfAborted(options.signal, "opening the checkpoint");
+    dicts.push(await readStateDicts(source, index));
+  }
+  return describe(new Assembly(sources, dicts, roles), options);
+}
+
+/** The file of each part, where the caller says. */
+type Roles = Partial<Record<Part, number>>;
+
+interface ResolvedSource {
+  paths: string[];
+  roles: Roles;
+}
+
+function resolveSource(source: CheckpointSource): ResolvedSource {
+  if (typeof source === "string") return { paths: [source], roles: {} };
+  if (isList(source)) {
+    if (source.length === 0 || source.length > 2) {
+      throw new InvalidOptionError("source", `a list of ${source.length} files`, "one file or two");
+    }
+    return source.length === 2 && source[0] === source[1]
+      ? { paths: [source[0]!], roles: {} }
+      : { paths: [...source], roles: {} };
+  }
+  const { var: transformer, tokenizer } = source;
+  if (transformer !== undefined && transformer === tokenizer) return { paths: [transformer], roles: {} };
+  if (transformer !== undefined && tokenizer !== undefined) {
+    return { paths: [transformer, tokenizer], roles: { var: 0, vae: 1 } };
+  }
+  if (transformer !== undefined) return { paths: [transformer], roles: { var: 0 } };
+  if (tokenizer !== undefined) return { paths: [tokenizer], roles: { vae: 0 } };
+  throw new InvalidOptionError("source", "an object without files", "a path or { var, tokenizer }");
+}
+
+function isList(source: CheckpointSource): source is readonly string[] {
+  return Array.isArray(source);
+}
+
+/** The files, and which of them holds which part. */
+class Assembly {
+  readonly of: Record<Part, StateDicts | null>;
+
+  constructor(
+    readonly files: readonly ByteSource[],
+    readonly dicts: StateDicts[],
+    roles: Roles,
+  ) {
+    const byRole = Object.keys(roles).length > 0;
+    const find = (part: Part): StateDicts | null => {
+      if (byRole) return roles[part] === undefined ? null : this.require(part, dicts[roles[part]]!);
+      const holders = dicts.filter((dict) => dict.parts[part].size > 0);
+      if (holders.length < 2) return holders[0] ?? null;
+      throw new InvalidCheckpointError(
+        `${holders.map(({ path }) => path).join(" and ")}: both hold a ${NAMES[part]}: say which one is meant with { var, tokenizer }`,
+      );
+    };
+    this.of = { var: find("var"), vae: find("vae") };
+  }
+
+  private require(part: Part, dict: StateDicts): StateDicts {
+    if (dict.parts[part].size > 0) return dict;
+    const other = part === "var" ? "vae" : "var";
+    throw new InvalidCheckpointError(
+      `${dict.path}: was given as the ${NAMES[part]}, but holds only a ${NAMES[other]}: are the two files swapped?`,
+    );
+  }
+}
+
+const NAMES: Record<Part, string> = { var: "transformer", vae: "tokenizer" };
+
+async function describe(assembly: Assembly, options: OpenOptions): Promise<CheckpointInfo> {
+  const { var: transformerFile, vae: tokenizerFile } = assembly.of;
+  const warnings: string[] = [];
+  const transformer = transformerFile && inferTransformer(transformerFile.path, transformerFile.parts.var);
+  const tokenizer = tokenizerFile && inferTokenizer(tokenizerFile.path, tokenizerFile.parts.vae);
+  const holder = transformerFile ?? tokenizerFile;
+  const block = holder && parseMetadata(holder.path, holder.metadata);
+  let config: NativeConfig | null = null;
+  if (transformerFile && tokenizerFile && transformer && tokenizer) {
+    const names = { var: transformerFile.path, vae: tokenizerFile.path };
+    requirePair(names, transformer, tokenizer);
+    const sides = await resolveSides(assembly.files, transformerFile, transformer, block, options);
+    const given = options.heads ?? (transformer.numHeads === null ? block?.architecture.numHeads : undefined);
+    const heads = resolveHeads(names.var, transformer, given, (text) => warnings.push(text));
+    config = configOf(transformer, tokenizer, sides, heads, mixOf(tokenizer, block, options));
+    if (transformerFile === tokenizerFile) checkMetadata(names.var, block, config, options);
+    warnHits(tokenizerFile, config, warnings);
+  }
+  const { architecture: _, ...notes } = block ?? ({} as Partial<MetadataBlock>);
+  return { ...notes, ...tableOf(assembly), transformer, tokenizer, config, warnings };
+}
+
+function requirePair(names: Record<Part, string>, transformer: TransformerShape, tokenizer: TokenizerShape): void {
+  const mismatch = (what: string, a: number, b: number) => {
+    if (a === b) return;
+    throw new InvalidCheckpointError(`${names.var} and ${names.vae} do not belong together: ${what}: ${a} and ${b}`);
+  };
+  mismatch("the transformer's head and the codebook differ in size", transformer.codebookSize, tokenizer.codebookSize);
+  mismatch("the transformer's word_embed and the code vectors differ in width", transformer.codeDim, tokenizer.codeDim);
+  if (tokenizer.residualConvs.sharing === "per-scale") {
+    mismatch(
+      "number of scales and number of residual convolutions",
+      transformer.numScales,
+      tokenizer.residualConvs.count,
+    );
+  }
+}
+
+async function resolveSides(
+  files: readonly ByteSource[],
+  dicts: StateDicts,
+  counts: TransformerShape,
+  block: MetadataBlock | null,
+  options: OpenOptions,
+): Promise<number[]> {
+  if (options.sides !== undefined) {
+    const problem = contradiction(options.sides, counts);
+    if (problem === null) return [...options.sides];
+    throw new InvalidOptionError("sides", `[${options.sides.join(", ")}]`, `the sides of ${dicts.path} (${problem})`);
+  }
+  const levels = dicts.buffers.get("var.lvl_1L");
+  const [sides, origin] =
+    levels !== undefined
+      ? [sidesFromLevels(await readLevels(files[levels.file]!, levels, counts.numTokens), dicts.path), "lvl_1L"]
+      : block !== null
+        ? [block.architecture.sides, "the metadata"]
+        : dicts.trainedSides !== null
+          ? [dicts.trainedSides, "the trainer's configuration"]
+          : [sidesFromCounts(counts, dicts.path), "the number of tokens"];
+  const problem = contradiction(sides, counts);
+  if (problem === null) return sides;
+  throw new InvalidCheckpointError(
+    `${dicts.path}: the sides [${sides.join(", ")}] of ${origin} cannot be right: ${problem}`,
+  );
+}
+
+/** The level of each token. Its length equals that of `pos_1LC`, whose weights are in the file, so it is bounded. */
+async function readLevels(file: ByteSource, tensor: StoredTensor, numTokens: number): Promise<number[]> {
+  if (tensor.dtype !== "I64" || numElements(tensor.shape) !== numTokens) {
+    throw new InvalidCheckpointError(
+      `${file.path}: tensor lvl_1L is ${tensor.dtype} [${tensor.shape.join(", ")}], I64 [1, ${numTokens}] was expected`,
+    );
+  }
+  const bytes = await file.read(tensor.offset, 8 * numTokens);
+  return Array.from({ length: numTokens }, (_, index) => Number(bytes.readBigInt64LE(8 * index)));
+}
+
+function mixOf(tokenizer: TokenizerShape, block: MetadataBlock | null, options: OpenOptions): number {
+  if (tokenizer.residualConvs.sharing === "none") return 0;
+  return options.residualMix ?? block?.architecture.residualMix ?? 0.5;
+}
+
+function configOf(
+  transformer: TransformerShape,
+  tokenizer: TokenizerShape,
+  sides: number[],
+  numHeads: number,
+  residualMix: number,
+): NativeConfig {
+  const { depth, width, mlpWidth, numClasses, sharedAda, l2Norm } = transformer;
+  const { codebookSize, codeDim, residualConvs, channels, multipliers, numResBlocks } = tokenizer;
+  return {
+    depth,
+    width,
+    numHeads,
+    mlpWidth,
+    numClasses,
+    sharedAda,
+    l2Norm,
+    codebookSize,
+    codeDim,
+    numResidualConvs: residualConvs.sharing === "per-scale" ? 0 : Math.max(1, residualConvs.count),
+    residualMix,
+    channels,
+    multipliers,
+    numResBlocks,
+    sides,
+  };
+}
+
+/** Metadata and tensors must tell the same, except where the caller overrides. */
+function checkMetadata(path: string, block: MetadataBlock | null, config: NativeConfig, options: OpenOptions): void {
+  if (block === null) return;
+  const { numHeads, residualMix, sides } = config;
+  const noted = {
+    ...block.architecture,
+    ...(options.heads !== undefined && { numHeads }),
+    ...(options.residualMix !== undefined && { residualMix }),
+    ...(options.sides !== undefined && { sides }),
+  };
+  const problem = differenceOf(noted, config) ?? checkNotes(block, { config });
+  if (problem !== null) throw new InvalidCheckpointError(`${path}: ${problem}`);
+}
+
+/** The tokenizer's statistics have a row per scale: a hint when a pair was not trained together. */
+function warnHits(dicts: StateDicts, { sides }: NativeConfig, warnings: string[]): void {
+  const rows = dicts.buffers.get("vae.quantize.ema_vocab_hit_SV")?.shape[0];
+  if (rows === undefined || rows === sides.length) return;
+  warnings.push(`${dicts.path} was trained with ${rows} scales, the transformer has ${sides.length}`);
+}
+
+function tableOf({ files, dicts, of }: Assembly) {
+  const tensors: TensorEntry[] = [];
+  const bytesByDType: Record<DType, number> = { f32: 0, f16: 0, bf16: 0 };
+  let numParameters = 0;
+  for (const part of ["var", "vae"] as const) {
+    for (const [name, { dtype, shape, file, offset }] of of[part]?.parts[part] ?? []) {
+      const format = weightDType(dtype)!; // inference has refused the others
+      tensors.push({ name: `${part}.${name}`, dtype: format, shape, file, offset });
+      bytesByDType[format] += numElements(shape) * bytesOf(dtype);
+      numParameters += numElements(shape);
+    }
+  }
+  tensors.sort((a, b) => a.file - b.file || a.offset - b.offset);
+  const bytes = bytesByDType.f32 + bytesByDType.f16 + bytesByDType.bf16;
+  const paths = files.map(({ path }) => path);
+  return { files: paths, formats: dicts.map(({ format }) => format), tensors, numParameters, bytes, bytesByDType };
+}

@@ -1,0 +1,62 @@
+/** Many images in pieces that the KV pool holds, with the very images that one piece would give. */
+
+import type { Image } from "../image.js";
+import { internal } from "../internal.js";
+import type { Model } from "../model.js";
+import type { GenerateOptions, Label, ScaleEvent } from "../types.js";
+
+export interface Batch {
+  /** 0-based. */
+  index: number;
+  total: number;
+  /** Number of its first image in the whole run. */
+  firstImage: number;
+  /** Images in it. */
+  count: number;
+}
+
+export interface BatchListener {
+  onScale(scale: ScaleEvent, batch: Batch): void;
+  onDecode(batch: Batch): void;
+  /** Images arrive in order; the next one waits for this. */
+  onImage(image: Image, index: number, seed: number | bigint): Promise<void>;
+}
+
+const MAX_BATCH = 16;
+
+/** As many images as the pool holds at the plan's peak, up to 16: more would only delay the first one. */
+export function defaultBatchSize(model: Model, { depth, guidance }: GenerateOptions, count: number): number {
+  const perImage = model.peakBytes(depth ?? model.architecture.depth, guidance !== 0);
+  const fitting = Math.floor(model.pool.capacityBytes / perImage);
+  return Math.max(1, Math.min(fitting, MAX_BATCH, count)); // 1 that does not fit is the pool's to refuse
+}
+
+/** The draws of an image depend on the seed and its number in the run, never on the batch it is in. */
+export async function generateInBatches(
+  model: Model,
+  labels: readonly Label[],
+  size: number,
+  options: GenerateOptions,
+  listener: BatchListener,
+): Promise<{ seed: number | bigint; generateMs: number; decodeMs: number }> {
+  let { seed } = options;
+  let generateMs = 0;
+  let decodeMs = 0;
+  const total = Math.ceil(labels.length / size);
+  for (let index = 0; index < total; index++) {
+    const part = labels.slice(index * size, (index + 1) * size);
+    const batch = { index, total, firstImage: index * size, count: part.length };
+    const begin = performance.now();
+    const request = { ...options, labels: part, ...(seed !== undefined && { seed }) };
+    const generation = model[internal].generate(request, { firstImage: batch.firstImage });
+    seed = generation.seed;
+    for await (const scale of generation) listener.onScale(scale, batch);
+    const drawn = performance.now();
+    listener.onDecode(batch);
+    const images = await generation.images();
+    generateMs += drawn - begin;
+    decodeMs += performance.now() - drawn;
+    for (const [offset, image] of images.entries()) await listener.onImage(image, batch.firstImage + offset, seed);
+  }
+  return { seed: seed!, generateMs, decodeMs };
+}

@@ -1,0 +1,120 @@
+/** `nextscale inspect`: what a checkpoint is and what it will need, from its header alone. No weights, no native binary. */
+
+import { stat } from "node:fs/promises";
+import { Command } from "commander";
+import { type CheckpointInfo, type CheckpointSource, inspectCheckpoint } from "../../checkpoint/index.js";
+import { toArchitecture } from "../../load.js";
+import { bundledModelPath } from "../../native/binding.js";
+import type { TensorEntry } from "../../native/contract.js";
+import type { Architecture } from "../../types.js";
+import { type CliContext, printJson } from "../context.js";
+import { printInspection } from "../inspection-text.js";
+import { listedDepths, poolPeakBytes, typicalBridge } from "../memory.js";
+import { type ArchitectureFlags, addArchitectureOptions } from "../options.js";
+
+const EXAMPLES = `
+Examples:
+  $ nextscale inspect                                      the bundled digits
+  $ nextscale inspect d16.safetensors
+  $ nextscale inspect var_d16.pth vae_ch160v4096z32.pth
+  $ nextscale inspect var_d16.pth                          one part alone
+  $ nextscale inspect d16.safetensors --json | jq '.memory.depths[] | {depth, f16}'
+`;
+
+interface InspectFlags extends ArchitectureFlags {
+  json?: boolean;
+}
+
+/** KV pool of one image at one depth after the bridge, both guidance branches, in bytes. */
+export interface DepthMemory {
+  depth: number;
+  trained: boolean;
+  f32: number;
+  f16: number;
+}
+
+export interface Inspection {
+  name: string | null;
+  files: { path: string; format: string; bytes: number }[];
+  parameters: { transformer: number; tokenizer: number; total: number };
+  weightsBytes: number;
+  /** Bytes of the weights in each number format. */
+  bytesByDType: CheckpointInfo["bytesByDType"];
+  /** Shapes of the parts that are there. */
+  transformer: CheckpointInfo["transformer"];
+  tokenizer: CheckpointInfo["tokenizer"];
+  /** null unless both parts are there; so are the fields below. */
+  architecture: Architecture | null;
+  labels: readonly string[];
+  depths: { trained: readonly number[]; min: number; max: number; bridge: number; strategy: string } | null;
+  memory: { bridge: number; depths: DepthMemory[] } | null;
+  recommended: Record<string, number>;
+  previewMatrix: boolean;
+  metadata: Record<string, unknown>;
+  warnings: string[];
+}
+
+export function inspectCommand(context: CliContext): Command {
+  const command = new Command("inspect")
+    .description("show a checkpoint's architecture, sizes, labels, depths and the memory it will need")
+    .argument("[model]", "a checkpoint, or one part of a pair (default: the bundled digits)")
+    .argument("[tokenizer]", "the other part");
+  return addArchitectureOptions(command)
+    .option("--json", "the same as JSON")
+    .addHelpText("after", EXAMPLES)
+    .action(async (model: string | undefined, tokenizer: string | undefined, flags: InspectFlags) => {
+      const paths = [model ?? bundledModelPath(), ...(tokenizer === undefined ? [] : [tokenizer])];
+      const inspection = await inspect(paths, flags, context.signal);
+      if (flags.json) printJson(context, inspection);
+      else context.stdout.write(printInspection(inspection));
+    });
+}
+
+export async function inspect(
+  source: CheckpointSource,
+  { heads, sides }: ArchitectureFlags,
+  signal?: AbortSignal,
+): Promise<Inspection> {
+  const info = await inspectCheckpoint(source, { heads, sides, signal });
+  const architecture = info.config && toArchitecture(info.config);
+  const transformer = countElements(info.tensors, "var.");
+  const sizes = await Promise.all(info.files.map(async (path) => (await stat(path)).size));
+  return {
+    name: info.name ?? null,
+    files: info.files.map((path, index) => ({ path, format: info.formats[index]!, bytes: sizes[index]! })),
+    parameters: { transformer, tokenizer: info.numParameters - transformer, total: info.numParameters },
+    weightsBytes: info.bytes,
+    bytesByDType: info.bytesByDType,
+    transformer: info.transformer,
+    tokenizer: info.tokenizer,
+    architecture,
+    labels: info.labels ?? [],
+    depths: architecture && depthsOf(info, architecture),
+    memory: architecture && memoryOf(info, architecture),
+    recommended: { ...info.recommended },
+    previewMatrix: info.previewMatrix !== undefined,
+    metadata: info.metadata ?? {},
+    warnings: info.warnings,
+  };
+}
+
+function depthsOf(info: CheckpointInfo, { depth }: Architecture): Inspection["depths"] {
+  const trained = info.depths ?? [depth];
+  return { trained, min: Math.min(2, depth), max: depth, bridge: info.bridge ?? 0, strategy: info.strategy ?? "even" };
+}
+
+function memoryOf(info: CheckpointInfo, architecture: Architecture): Inspection["memory"] {
+  const trained = info.depths ?? [architecture.depth];
+  const bridge = info.bridge ?? typicalBridge(architecture.sides);
+  const depths = listedDepths(architecture.depth, trained).map((depth) => {
+    const f32 = poolPeakBytes(architecture, { bridge, depth }, "f32");
+    return { depth, trained: trained.includes(depth), f32, f16: f32 / 2 };
+  });
+  return { bridge, depths };
+}
+
+function countElements(tensors: readonly TensorEntry[], prefix: string): number {
+  return tensors
+    .filter(({ name }) => name.startsWith(prefix))
+    .reduce((sum, { shape }) => sum + shape.reduce((product, side) => product * side, 1), 0);
+}

@@ -1,0 +1,221 @@
+/** The one error family of nextscale: classes for `instanceof`, stable `code`s for everything else. */
+
+/** Every code that can appear on a {@link NextscaleError}. The list only grows. */
+export const ERROR_CODES = [
+  "NO_BINARY",
+  "DEVICE_UNAVAILABLE",
+  "OUT_OF_MEMORY",
+  "POOL_EXHAUSTED",
+  "DISPOSED",
+  "ABORTED",
+  "INVALID_CHECKPOINT",
+  "UNSAFE_CHECKPOINT",
+  "INVALID_OPTION",
+  "IO",
+  "NOT_FINITE",
+  "INTERNAL",
+] as const;
+
+export type ErrorCode = (typeof ERROR_CODES)[number];
+
+/** Base of every error that nextscale throws on purpose. */
+export class NextscaleError extends Error {
+  readonly code: ErrorCode;
+
+  constructor(code: ErrorCode, message: string, options?: ErrorOptions) {
+    super(message, options);
+    this.name = new.target.name;
+    this.code = code;
+  }
+}
+
+/** No native binary for this platform could be loaded; the message says what to type. */
+export class NoBinaryError extends NextscaleError {
+  constructor(message: string, options?: ErrorOptions) {
+    super("NO_BINARY", message, options);
+  }
+}
+
+/** The device that was asked for cannot be used; `reason` says why. */
+export class DeviceUnavailableError extends NextscaleError {
+  readonly device: string;
+  readonly reason: string;
+
+  constructor(device: string, reason: string, options?: ErrorOptions) {
+    super("DEVICE_UNAVAILABLE", `device "${device}" is not available: ${reason}`, options);
+    this.device = device;
+    this.reason = reason;
+  }
+}
+
+/** The operating system refused memory. The model stays usable. */
+export class OutOfMemoryError extends NextscaleError {
+  constructor(message: string, options?: ErrorOptions) {
+    super("OUT_OF_MEMORY", message, options);
+  }
+}
+
+/** The KV pool has no room (now, or ever) for the depth plan that was asked for. */
+export class PoolExhaustedError extends NextscaleError {
+  /** Bytes that the plan needs at its peak. */
+  readonly neededBytes: number;
+  /** Bytes that the pool could give. */
+  readonly availableBytes: number;
+  /** Deepest depth of the flexible zone that would fit; 0 when none does. */
+  readonly deepestFit: number;
+
+  constructor(
+    message: string,
+    figures: { neededBytes: number; availableBytes: number; deepestFit: number },
+    options?: ErrorOptions,
+  ) {
+    super("POOL_EXHAUSTED", message, options);
+    this.neededBytes = figures.neededBytes;
+    this.availableBytes = figures.availableBytes;
+    this.deepestFit = figures.deepestFit;
+  }
+}
+
+/** Work was asked of a model that has been disposed. */
+export class DisposedError extends NextscaleError {
+  constructor(message = "the model has been disposed", options?: ErrorOptions) {
+    super("DISPOSED", message, options);
+  }
+}
+
+/** The work was cancelled: by `cancel()`, by a `break`, by an `AbortSignal` (its reason is the `cause`) or by disposal. */
+export class AbortError extends NextscaleError {
+  constructor(message = "the generation was cancelled", options?: ErrorOptions) {
+    super("ABORTED", message, options);
+    this.name = "AbortError"; // what fetch and the timers of Node use
+  }
+}
+
+/** A checkpoint cannot be read or does not describe a model; the message names file and tensor. */
+export class InvalidCheckpointError extends NextscaleError {
+  constructor(message: string, options?: ErrorOptions) {
+    super("INVALID_CHECKPOINT", message, options);
+  }
+}
+
+/** A pickle names something outside the allow-list. Nothing of the file was executed. */
+export class UnsafeCheckpointError extends NextscaleError {
+  constructor(message: string, options?: ErrorOptions) {
+    super("UNSAFE_CHECKPOINT", message, options);
+  }
+}
+
+/** An option has the wrong type, range, name or combination. */
+export class InvalidOptionError extends NextscaleError {
+  /** Path of the option, such as `depth.subnet` or `labels[2]`. */
+  readonly option: string;
+  /** What was found, as text. */
+  readonly found: string;
+  /** What is accepted, as text. */
+  readonly expected: string;
+
+  constructor(option: string, found: string, expected: string, options?: ErrorOptions) {
+    super("INVALID_OPTION", `option "${option}": expected ${expected}, found ${found}`, options);
+    this.option = option;
+    this.found = found;
+    this.expected = expected;
+  }
+}
+
+/** A file or folder could not be read or written. */
+export class IoError extends NextscaleError {
+  constructor(message: string, options?: ErrorOptions) {
+    super("IO", message, options);
+  }
+}
+
+/** Weights or activations are NaN or infinite. */
+export class NotFiniteError extends NextscaleError {
+  constructor(message: string, options?: ErrorOptions) {
+    super("NOT_FINITE", message, options);
+  }
+}
+
+/** A promise of nextscale itself was broken: please report it. */
+export class InternalError extends NextscaleError {
+  constructor(message: string, options?: ErrorOptions) {
+    super("INTERNAL", message, options);
+  }
+}
+
+/** What the core reports about a failure; the extra figures come with POOL_EXHAUSTED. */
+export interface NativeFailure {
+  code: string | null;
+  message: string;
+  neededBytes?: number;
+  availableBytes?: number;
+  deepestFit?: number;
+}
+
+/** Turns a failure of the core into the class of its code. The stack starts where this is called. */
+export function errorFromNative(failure: NativeFailure, options?: ErrorOptions): NextscaleError {
+  const { code, message } = failure;
+  switch (code) {
+    case "NO_BINARY":
+      return new NoBinaryError(message, options);
+    case "DEVICE_UNAVAILABLE":
+      return new DeviceUnavailableError("auto", message, options);
+    case "OUT_OF_MEMORY":
+      return new OutOfMemoryError(message, options);
+    case "POOL_EXHAUSTED":
+      return new PoolExhaustedError(
+        message,
+        {
+          neededBytes: failure.neededBytes ?? 0,
+          availableBytes: failure.availableBytes ?? 0,
+          deepestFit: failure.deepestFit ?? 0,
+        },
+        options,
+      );
+    case "DISPOSED":
+      return new DisposedError(message, options);
+    case "ABORTED":
+      return new AbortError(message, options);
+    case "INVALID_CHECKPOINT":
+      return new InvalidCheckpointError(message, options);
+    case "UNSAFE_CHECKPOINT":
+      return new UnsafeCheckpointError(message, options);
+    case "INVALID_ARGUMENT": // the core's word for it
+    case "INVALID_OPTION": {
+      const error = new InvalidOptionError("request", message, "a valid request", options);
+      error.message = message; // the core's own sentence is better than a composed one
+      return error;
+    }
+    case "IO":
+      return new IoError(message, options);
+    case "NOT_FINITE":
+      return new NotFiniteError(message, options);
+    default:
+      return new InternalError(message, options);
+  }
+}
+
+/** Wraps whatever a call into the addon threw; errors of this family pass unchanged. */
+export function wrapNative(thrown: unknown): unknown {
+  if (thrown instanceof NextscaleError || !(thrown instanceof Error)) return thrown;
+  const { code, neededBytes, availableBytes, deepestFit } = thrown as Error & Partial<NativeFailure>;
+  if (typeof code !== "string") return thrown; // a bug in JavaScript: keep its own type and stack
+  return errorFromNative({ code, message: thrown.message, neededBytes, availableBytes, deepestFit }, { cause: thrown });
+}
+
+/** Remembers where the user called, for failures that arrive later from another thread. */
+export class CallSite {
+  readonly stack?: string;
+
+  /** Frames from the caller of `entry` downwards. */
+  constructor(entry: (...args: never[]) => unknown) {
+    Error.captureStackTrace(this, entry);
+  }
+
+  /** Gives `error` the stack of the call. */
+  stamp<T extends Error>(error: T): T {
+    const frames = this.stack?.split("\n").slice(1).join("\n") ?? "";
+    error.stack = `${error.name}: ${error.message}\n${frames}`;
+    return error;
+  }
+}

@@ -1,0 +1,131 @@
+/** loadModel: options -> checkpoint -> core -> Model. */
+
+import { freemem } from "node:os";
+import { openCheckpoint } from "./checkpoint/index.js";
+import { AbortError, DeviceUnavailableError, wrapNative } from "./errors.js";
+import { onAbort } from "./lifecycle.js";
+import { Model } from "./model.js";
+import { bundledModelPath, loadBinding } from "./native/binding.js";
+import type { NativeConfig, NativeModel } from "./native/contract.js";
+import { checkSource, type ResolvedLoadOptions, resolveLoadOptions } from "./options/load.js";
+import { numTokens } from "./tokens.js";
+import type { Architecture, DType, LoadOptions, ModelSource } from "./types.js";
+
+const NO_CUDA = "this build has no CUDA backend";
+
+/**
+ * Opens a model.
+ *
+ * @param source a safetensors file, a pair `{ var, tokenizer }` of PyTorch files, or nothing (or `"digits"`) for the bundled
+ *   model of handwritten digits
+ * @throws InvalidOptionError, InvalidCheckpointError, UnsafeCheckpointError, IoError, DeviceUnavailableError,
+ *   OutOfMemoryError, NoBinaryError, AbortError
+ */
+export async function loadModel(source?: ModelSource, options?: LoadOptions): Promise<Model> {
+  const from = checkSource(source);
+  const resolved = resolveLoadOptions(options);
+  if (resolved.device.startsWith("cuda")) throw new DeviceUnavailableError(resolved.device, NO_CUDA);
+  throwIfAborted(resolved.signal);
+  const addon = loadBinding(resolved.nativeBinding);
+  const { heads, sides, residualMix, signal } = resolved;
+  const checkpoint = await openCheckpoint(from ?? bundledModelPath(), { heads, sides, residualMix });
+  throwIfAborted(signal);
+  const { config } = checkpoint;
+  const architecture = toArchitecture(config);
+  const strategy = resolved.strategy ?? checkpoint.strategy ?? "even";
+  const opening = addon.openModel(
+    {
+      files: checkpoint.files,
+      tensors: checkpoint.tensors,
+      config,
+      threads: resolved.threads,
+      kvBytes: resolved.kvBytes ?? defaultKvBytes(architecture, resolved.kvDtype),
+      kvDtype: resolved.kvDtype,
+      strategy,
+    },
+    quietProgress(resolved),
+  );
+  const native = await openOrAbort(opening, signal);
+  return new Model({
+    native,
+    architecture,
+    labels: checkpoint.labels ?? [],
+    device: "cpu",
+    deviceReason: resolved.device === "auto" ? NO_CUDA : "asked for",
+    threads: resolved.threads,
+    strategy,
+    bridge: checkpoint.bridge ?? 0,
+    trainedDepths: checkpoint.depths ?? [config.depth],
+    recommended: checkpoint.recommended ?? {},
+    previewMatrix: checkpoint.previewMatrix ?? null,
+  });
+}
+
+/** The public description of a checkpoint's shape. */
+export function toArchitecture(config: NativeConfig): Architecture {
+  const { numHeads: heads, sides, multipliers } = config;
+  return {
+    depth: config.depth,
+    width: config.width,
+    heads,
+    mlpWidth: config.mlpWidth,
+    numClasses: config.numClasses,
+    sharedAda: config.sharedAda,
+    l2Norm: config.l2Norm,
+    codebookSize: config.codebookSize,
+    codeDim: config.codeDim,
+    numResidualConvs: config.numResidualConvs,
+    residualMix: config.residualMix,
+    channels: config.channels,
+    multipliers,
+    numResBlocks: config.numResBlocks,
+    sides,
+    numScales: sides.length,
+    numTokens: numTokens(sides),
+    imageSide: sides.at(-1)! * 2 ** (multipliers.length - 1),
+  };
+}
+
+/** A quarter of the free memory, but no less than one image at full depth with guidance, and no more than 64. */
+export function defaultKvBytes(
+  { depth, width, numTokens: tokens }: Architecture,
+  dtype: DType,
+  free = freemem(),
+): number {
+  const oneImage = 2 * depth * tokens * 2 * width * (dtype === "f32" ? 4 : 2); // cond and uncond; keys and values
+  return Math.min(Math.max(Math.floor(free / 4), oneImage), 64 * oneImage);
+}
+
+/** A listener that throws must not reach the core: its error surfaces as an uncaught exception, as in any callback. */
+function quietProgress({ onProgress }: ResolvedLoadOptions): (fraction: number) => void {
+  return (fraction) => {
+    if (onProgress !== undefined) queueMicrotask(() => onProgress(fraction));
+  };
+}
+
+/** The core cannot stop in the middle of packing: the caller is let go at once, the model is freed when it arrives. */
+async function openOrAbort(opening: Promise<NativeModel>, signal: AbortSignal | undefined): Promise<NativeModel> {
+  let unlisten = () => {};
+  const aborted = new Promise<never>((_, reject) => {
+    unlisten = onAbort(signal, () => reject(abortError(signal)));
+  });
+  try {
+    return await Promise.race([opening, aborted]);
+  } catch (error) {
+    opening.then(
+      (native) => native.dispose(),
+      () => undefined, // the caller has an error already
+    );
+    throw wrapNative(error);
+  } finally {
+    unlisten();
+  }
+}
+
+function throwIfAborted(signal: AbortSignal | undefined): void {
+  if (signal?.aborted) throw abortError(signal);
+}
+
+function abortError(signal: AbortSignal | undefined): AbortError {
+  return new AbortError("loading was cancelled", { cause: signal?.reason });
+}

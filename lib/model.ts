@@ -1,0 +1,301 @@
+/** An opened model: describe, generate, encode, decode, score, dispose. */
+
+import { checkDepth, resolveDepth } from "./depth.js";
+import { CallSite, InvalidOptionError, wrapNative } from "./errors.js";
+import { Generation, splitImages } from "./generation.js";
+import type { Image } from "./image.js";
+import { checkImages, type ImageLike, toPlanes } from "./image-types.js";
+import { internal, type Overrides } from "./internal.js";
+import { Lifecycle } from "./lifecycle.js";
+import type { NativeModel, NativeRequest, NativeStats } from "./native/contract.js";
+import {
+  type GenerateContext,
+  type ResolvedGenerateOptions,
+  resolveGenerateOptions,
+  resolveScoreOptions,
+} from "./options/generate.js";
+import { fitPreview } from "./preview.js";
+import { scoreTokens } from "./score.js";
+import { checkTokens, TokenMaps } from "./tokens.js";
+import type {
+  Architecture,
+  DepthOption,
+  GenerateOptions,
+  ModelStats,
+  PoolStats,
+  Score,
+  ScoreOptions,
+  Strategy,
+} from "./types.js";
+
+/** What loadModel knows when the core has opened the weights. */
+export interface ModelParts {
+  native: NativeModel;
+  architecture: Architecture;
+  labels: readonly string[];
+  device: string;
+  deviceReason: string;
+  threads: number;
+  strategy: Strategy;
+  bridge: number;
+  trainedDepths: readonly number[];
+  recommended: GenerateContext["recommended"];
+  /** `[3, E+1]` when the checkpoint has one. */
+  previewMatrix: Float32Array | null;
+}
+
+/** Made by {@link loadModel}. Serves any number of generations at once. */
+export class Model {
+  /** The checkpoint's shape. */
+  readonly architecture: Architecture;
+  /** Class names by number; empty when the checkpoint has none. */
+  readonly labels: readonly string[];
+  /** The device really in use. */
+  readonly device: string;
+  /** Why this device. */
+  readonly deviceReason: string;
+  /** Worker threads of this model. */
+  readonly threads: number;
+  /** How the blocks of a subnet are chosen. */
+  readonly strategy: Strategy;
+  /** Leading scales that the checkpoint was trained to run at full depth; 0 when it names none. */
+  readonly bridge: number;
+  /** Depths that the checkpoint was trained for, ascending. Any depth of 2..D runs; others than these lose quality. */
+  readonly depths: readonly number[];
+
+  readonly #native: NativeModel;
+  readonly #lifecycle: Lifecycle;
+  readonly #context: GenerateContext;
+  #preview: Promise<unknown> | null = null;
+  #previewReady: boolean;
+
+  /** @internal */
+  constructor(parts: ModelParts) {
+    const { architecture } = parts;
+    this.architecture = architecture;
+    this.labels = parts.labels;
+    this.device = parts.device;
+    this.deviceReason = parts.deviceReason;
+    this.threads = parts.threads;
+    this.strategy = parts.strategy;
+    this.bridge = parts.bridge;
+    this.depths = parts.trainedDepths;
+    this.#native = parts.native;
+    this.#lifecycle = new Lifecycle(() => this.#native.dispose());
+    const depthContext = {
+      fullDepth: architecture.depth,
+      numScales: architecture.numScales,
+      bridge: parts.bridge,
+      trainedDepths: parts.trainedDepths,
+    };
+    this.#context = {
+      ...depthContext,
+      numClasses: architecture.numClasses,
+      codebookSize: architecture.codebookSize,
+      labels: parts.labels,
+      recommended: parts.recommended,
+      defaultDepth: resolveDepth(undefined, depthContext),
+    };
+    this.#previewReady = parts.previewMatrix !== null;
+    if (parts.previewMatrix !== null) this.#native.setPreviewMatrix(parts.previewMatrix);
+  }
+
+  get disposed(): boolean {
+    return this.#lifecycle.disposed;
+  }
+
+  /** The KV pool at this moment, exact to the byte. */
+  get pool(): PoolStats {
+    return this.#nativeStats().pool;
+  }
+
+  /**
+   * Starts a generation and returns it at once: iterate it for scale events, await `images()` for the pictures.
+   * Throws an InvalidOptionError for bad options; everything later rejects what you await.
+   */
+  generate(options?: GenerateOptions): Generation {
+    const callSite = new CallSite(this.generate);
+    this.#lifecycle.requireAlive();
+    return this.#start(resolveGenerateOptions(options, this.#context), callSite, {});
+  }
+
+  /** The plan of generations that start from now on without one of their own. */
+  setDepth(depth: DepthOption): void {
+    this.#lifecycle.requireAlive();
+    this.#context.defaultDepth = resolveDepth(depth, this.#context);
+  }
+
+  /** Exact peak of the KV pool for a depth option: bytes for one image (two sequences unless guidance is 0). */
+  peakBytes(depth: DepthOption, guided = true): number {
+    this.#lifecycle.requireAlive();
+    return this.#native.peakBytes(resolveDepth(depth, this.#context).depths, guided ? 2 : 1);
+  }
+
+  /** Images -> token maps. Each image must have the model's size ({@link Architecture.imageSide}), RGB or RGBA. */
+  async encode(images: ImageLike | ImageLike[]): Promise<TokenMaps> {
+    this.#lifecycle.requireAlive();
+    const { imageSide, numTokens, sides } = this.architecture;
+    const list = checkImages(images, imageSide);
+    const work = async () => {
+      const planes = await toPlanes(list, imageSide);
+      const flat = new Int32Array(list.length * numTokens);
+      await this.#native.encode(planes, flat);
+      return new TokenMaps(flat, sides);
+    };
+    return this.#inFlight(work());
+  }
+
+  /** Token maps -> images, one for each. */
+  async decode(tokens: TokenMaps | Int32Array): Promise<Image[]> {
+    this.#lifecycle.requireAlive();
+    const { imageSide, numTokens } = this.architecture;
+    const flat = checkTokens("tokens", tokens, this.architecture);
+    const pixels = new Uint8ClampedArray((flat.length / numTokens) * imageSide * imageSide * 3);
+    await this.#inFlight(this.#native.decode(flat, pixels));
+    return splitImages(pixels, imageSide);
+  }
+
+  /**
+   * How surprised the model is by token maps: teacher-forced cross entropy in nats, without guidance. Dropped blocks keep
+   * their cache, as in the training of a supernet.
+   */
+  async score(options: ScoreOptions): Promise<Score> {
+    this.#lifecycle.requireAlive();
+    const { plan, labels, tokens, signal } = resolveScoreOptions(options, this.#context);
+    const flat = checkTokens("tokens", tokens, this.architecture);
+    const count = flat.length / this.architecture.numTokens;
+    const all = labels.length === 1 ? new Int32Array(count).fill(labels[0]!) : labels;
+    if (all.length !== count) {
+      throw new InvalidOptionError("labels", `${all.length} labels`, `1 or ${count}, one per image of tokens`);
+    }
+    const callSite = new CallSite(this.score);
+    return scoreTokens(this.architecture, all, flat, (part, forcedTokens) => {
+      this.#lifecycle.requireAlive();
+      const resolved = resolveGenerateOptions({ guidance: 0, seed: 0, signal }, this.#context);
+      return this.#start({ ...resolved, labels: part, plan, keepDroppedCache: true }, callSite, {
+        capture: true,
+        forcedTokens,
+      });
+    });
+  }
+
+  /** Touches every weight once, so that the first real generation is as fast as the next. */
+  async warmup(signal?: AbortSignal): Promise<void> {
+    const depth = this.architecture.depth;
+    await this.generate({ guidance: 0, topK: 1, seed: 0, depth, signal }).images();
+  }
+
+  /** Queue, batches, pool and measured times at this moment. */
+  stats(): ModelStats {
+    const { scaleTimes, ...stats } = this.#nativeStats();
+    const rows = Array.from({ length: scaleTimes.length / 4 }, (_, i) => scaleTimes.subarray(4 * i, 4 * i + 4));
+    return {
+      ...stats,
+      tokensPerSecond: stats.busyMs > 0 ? (1000 * stats.tokens) / stats.busyMs : 0,
+      scaleTimes: rows.map(([scale, depth, count, ms]) => ({ scale: scale!, depth: depth!, rows: count!, ms: ms! })),
+    };
+  }
+
+  /** Aborts what runs, waits for it, frees the weights and the pool. Idempotent. */
+  dispose(): Promise<void> {
+    return this.#lifecycle.dispose();
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.dispose();
+  }
+
+  /** Fits the linear preview now instead of at its first use; returns the matrix `[3, E+1]`. */
+  async fitPreview(): Promise<Float32Array> {
+    this.#lifecycle.requireAlive();
+    const matrix = await fitPreview({
+      architecture: this.architecture,
+      // Full depth, whatever the default: the fit must see the tokenizer's real inputs.
+      sample: (labels) => this.generate({ labels, seed: 0, guidance: 0, depth: this.architecture.depth }).images(),
+      featureMap: (planes) => this.#featureMap(planes),
+    });
+    this.#lifecycle.requireAlive();
+    this.#native.setPreviewMatrix(matrix);
+    this.#previewReady = true;
+    return matrix;
+  }
+
+  /** @internal For tests: the engine, and generation with fields that no option sets. */
+  get [internal]() {
+    return {
+      native: this.#native,
+      generate: (options: GenerateOptions, overrides: Overrides) => {
+        const callSite = new CallSite(this.generate);
+        return this.#start(resolveGenerateOptions(options, this.#context), callSite, overrides);
+      },
+    };
+  }
+
+  #start(options: ResolvedGenerateOptions, callSite: CallSite, overrides: Overrides): Generation {
+    const { architecture } = this;
+    const request = toRequest(options, overrides);
+    const generation = new Generation({
+      sides: architecture.sides,
+      imageSide: architecture.imageSide,
+      count: options.labels.length,
+      seed: options.seed,
+      signal: options.signal,
+      ready: options.preview === "linear" && !this.#previewReady ? this.#fitOnce() : null,
+      start: (onEvent) => this.#native.generate(request, onEvent),
+      checkDepth: (depth) => checkDepth("depth", depth, architecture.depth),
+      requireAlive: () => this.#lifecycle.requireAlive(),
+      callSite,
+    });
+    this.#lifecycle.adopt(generation.child);
+    return generation;
+  }
+
+  #fitOnce(): Promise<unknown> {
+    this.#preview ??= this.fitPreview().catch((error) => {
+      this.#preview = null; // the next one may try again
+      throw error;
+    });
+    return this.#preview;
+  }
+
+  async #featureMap(planes: Float32Array): Promise<Float32Array> {
+    const { codeDim, sides, numScales } = this.architecture;
+    const size = codeDim * sides.at(-1)! ** 2;
+    const sums = new Float32Array(numScales * size); // [numScales, E, P, P]
+    await this.#inFlight(this.#native.encodeTrace(planes, new Float32Array(size), sums));
+    return sums.subarray(sums.length - size);
+  }
+
+  async #inFlight<T>(work: Promise<T>): Promise<T> {
+    try {
+      return await this.#lifecycle.during(work);
+    } catch (error) {
+      throw wrapNative(error);
+    }
+  }
+
+  #nativeStats(): NativeStats {
+    this.#lifecycle.requireAlive();
+    return this.#native.stats();
+  }
+}
+
+function toRequest(options: ResolvedGenerateOptions, overrides: Overrides): NativeRequest {
+  const { labels, seed, guidance, topK, topP, plan, keepDroppedCache, wait, preview } = options;
+  return {
+    labels,
+    seed: BigInt(seed),
+    firstImage: overrides.firstImage ?? 0,
+    guidance,
+    topK,
+    topP,
+    depths: plan.depths,
+    deadlineMs: plan.deadlineMs,
+    deadlineDepths: plan.deadlineDepths,
+    keepDroppedCache,
+    wait,
+    preview,
+    forcedTokens: overrides.forcedTokens ?? null,
+    capture: overrides.capture ?? false,
+  };
+}

@@ -1,0 +1,84 @@
+/** Where the native binary is, and the one place that loads it. The build script asks the same functions. */
+
+import { existsSync, readFileSync } from "node:fs";
+import { createRequire } from "node:module";
+import { dirname, join, resolve } from "node:path";
+import { fileURLToPath } from "node:url";
+import { NoBinaryError } from "../errors.js";
+import type { NativeAddon } from "./contract.js";
+import { explainLoadFailure } from "./explain.js";
+
+const requireFrom = createRequire(import.meta.url); // "require" itself is taken in the CommonJS build
+
+/** Which binary is in use, for `doctor`. */
+export interface BindingInfo {
+  path: string;
+  /** How it was found. */
+  origin: "option" | "environment" | "local build" | "prebuild";
+  version: string;
+}
+
+/** Folder of the package: the nearest one above that holds our package.json. */
+export function packageRoot(): string {
+  const start = dirname(fileURLToPath(import.meta.url));
+  for (let folder = start; ; folder = dirname(folder)) {
+    const manifest = join(folder, "package.json");
+    if (
+      existsSync(manifest) &&
+      (JSON.parse(readFileSync(manifest, "utf8")) as { name?: string }).name === "nextscale"
+    ) {
+      return folder;
+    }
+    if (folder === dirname(folder)) return resolve(start, "..");
+  }
+}
+
+/** Path of the bundled digits model. */
+export function bundledModelPath(): string {
+  return join(packageRoot(), "models", "digits.safetensors");
+}
+
+/** The binary that would be loaded: the override, else what node-gyp-build finds (a local build, then prebuilds). */
+export function findBinding(override?: string): Omit<BindingInfo, "version"> {
+  if (override !== undefined) return { path: resolve(override), origin: "option" };
+  const fromEnvironment = process.env.NEXTSCALE_BINDING;
+  if (fromEnvironment) return { path: resolve(fromEnvironment), origin: "environment" };
+  const root = packageRoot();
+  try {
+    const gyp = requireFrom("node-gyp-build") as { resolve(root: string): string };
+    const path = gyp.resolve(root);
+    return { path, origin: path.startsWith(join(root, "prebuilds")) ? "prebuild" : "local build" };
+  } catch (error) {
+    throw noBinary([{ path: join(root, "{build/Release,prebuilds}"), error }], error);
+  }
+}
+
+const loaded = new Map<string, NativeAddon>();
+
+/** Loads the addon (once per path and thread). Throws a NoBinaryError that says what to do. */
+export function loadBinding(override?: string): NativeAddon {
+  const { path } = findBinding(override);
+  const known = loaded.get(path);
+  if (known !== undefined) return known;
+  try {
+    const addon = requireFrom(path) as NativeAddon;
+    if (typeof addon.openModel !== "function") throw new Error("this is not a nextscale binary");
+    loaded.set(path, addon);
+    return addon;
+  } catch (error) {
+    throw noBinary([{ path, error }], error);
+  }
+}
+
+/** Loads the addon and says which one it is. */
+export function describeBinding(override?: string): BindingInfo {
+  const found = findBinding(override);
+  return { ...found, version: loadBinding(override).version };
+}
+
+function noBinary(attempts: { path: string; error: unknown }[], cause: unknown): NoBinaryError {
+  const root = packageRoot();
+  const isCheckout = existsSync(join(root, "native"));
+  const { platform, arch } = process;
+  return new NoBinaryError(explainLoadFailure({ platform, arch, root, attempts, isCheckout }), { cause });
+}

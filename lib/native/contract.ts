@@ -1,0 +1,154 @@
+/**
+ * What the native addon exports: the only description of the boundary. `test/meta/contract.test.ts` compares it with the
+ * real exports. Everything here is already validated (lib/options); the core checks only what it alone can know.
+ *
+ * Typed arrays are allocated here and filled by the core; no external buffer ever crosses the boundary (Electron forbids them).
+ */
+
+export type DType = "f32" | "f16" | "bf16";
+
+/** One tensor of a checkpoint: a contiguous, row-major range of bytes in `files[file]`. */
+export interface TensorEntry {
+  name: string; // reference name with the prefix "var." or "vae."
+  dtype: DType;
+  shape: number[];
+  file: number;
+  offset: number; // bytes from the start of the file; any alignment
+}
+
+export interface NativeConfig {
+  depth: number;
+  width: number;
+  numHeads: number;
+  mlpWidth: number;
+  numClasses: number;
+  sharedAda: boolean;
+  l2Norm: boolean;
+  codebookSize: number;
+  codeDim: number;
+  numResidualConvs: number; // 0 = one per scale
+  residualMix: number;
+  channels: number;
+  multipliers: number[];
+  numResBlocks: number;
+  sides: number[];
+}
+
+export interface NativeModelSpec {
+  files: string[];
+  tensors: TensorEntry[];
+  config: NativeConfig;
+  threads: number; // >= 1
+  kvBytes: number; // budget of the KV pool
+  kvDtype: DType;
+  strategy: "even" | "nested"; // choice of a subnet's blocks
+}
+
+export interface NativeRequest {
+  labels: Int32Array; // one image each; numClasses = unconditional
+  seed: bigint; // 0 .. 2^64-1
+  firstImage: number; // counter of the first image's random numbers
+  guidance: Float32Array; // t per scale
+  topK: number; // 0 = off
+  topP: number; // 0 = off
+  depths: Int32Array; // per scale
+  deadlineMs: number; // 0 = none; else `depths` is the ceiling and the engine may go lower at each scale
+  deadlineDepths: Int32Array; // depths that a deadline may choose from, ascending
+  keepDroppedCache: boolean;
+  wait: boolean; // wait for room in the pool, in order of arrival, or fail at once
+  preview: "none" | "linear" | "decode";
+  forcedTokens: Int32Array | null; // [labels, numTokens]: teacher forcing, nothing is drawn
+  capture: boolean; // scale events carry logits, fHat, nextInput and hidden states
+}
+
+export interface NativeScaleEvent {
+  type: "scale";
+  index: number;
+  side: number;
+  depth: number;
+  reason: "plan" | "set" | "deadline" | "late"; // why this depth
+  elapsedMs: number; // since the generation started to run
+  scaleMs: number;
+  tokens: Int32Array; // [labels, side²]
+  preview: Uint8ClampedArray | null; // [labels, previewSide, previewSide, 3]
+  previewSide: number;
+  logits: Float32Array | null; // [labels, side², V] after guidance
+  fHat: Float32Array | null; // [labels, E, P, P]
+  nextInput: Float32Array | null; // [labels, nextSide², E]
+  hidden: Float32Array | null; // [1 + active blocks, sequences, side², C]: input of the first block, then each block's output; sequences: cond of all images, then uncond
+}
+
+/** Ends every generation, exactly once, as the last event. `code` is null when it finished. */
+export interface NativeEndEvent {
+  type: "end";
+  code: string | null;
+  message: string;
+  /** POOL_EXHAUSTED only. */
+  neededBytes: number;
+  availableBytes: number;
+  deepestFit: number; // deepest uniform flexible depth that would fit, 0 = none
+}
+
+export interface NativePoolStats {
+  capacityBytes: number;
+  usedBytes: number;
+  peakBytes: number;
+  reservedBytes: number; // promised to running generations
+  generations: { id: number; usedBytes: number; reservedBytes: number }[];
+}
+
+export interface NativeStats {
+  pool: NativePoolStats;
+  running: number;
+  waiting: number;
+  steps: number; // scale steps of batches
+  tokens: number; // tokens drawn since the model was opened
+  busyMs: number; // time the engine spent computing
+  maxBatchRows: number;
+  /** Milliseconds per scale and depth, exponentially averaged; rows of [scale, depth, rows, ms]. */
+  scaleTimes: Float64Array;
+}
+
+export interface NativeGeneration {
+  readonly id: number;
+  /** Depth from the next scale on (all later scales). Throws POOL_EXHAUSTED when a raise does not fit. */
+  setDepth(depth: number): void;
+  cancel(): void;
+  /** Decodes the image as it stands (fHat so far): Uint8ClampedArray [labels, S, S, 3], or Float32Array [labels, 3, S, S] in [0,1]. */
+  decode(out: Uint8ClampedArray | Float32Array): Promise<void>;
+}
+
+export interface NativeModel {
+  generate(request: NativeRequest, onEvent: (event: NativeScaleEvent | NativeEndEvent) => void): NativeGeneration;
+  /** tokens [count, numTokens] -> out as in NativeGeneration.decode. */
+  decode(tokens: Int32Array, out: Uint8ClampedArray | Float32Array): Promise<void>;
+  /** pixels [count, 3, S, S] in [-1, 1] -> tokens [count, numTokens]. */
+  encode(pixels: Float32Array, tokens: Int32Array): Promise<void>;
+  /** f and the running sums of an encoding, for tests: f [E,P,P], fHats [numScales, E, P, P], for one image. */
+  encodeTrace(pixels: Float32Array, f: Float32Array, fHats: Float32Array): Promise<void>;
+  setPreviewMatrix(matrix: Float32Array): void; // [3, E+1]: RGB in [0,1] = M · (fHat, 1)
+  stats(): NativeStats;
+  /** Bytes of the KV pool that a generation needs at its peak: exact. */
+  peakBytes(depths: Int32Array, sequences: number): number;
+  /** Aborts what runs, waits for it, frees everything. Idempotent. */
+  dispose(): Promise<void>;
+}
+
+export interface NativeCpuInfo {
+  target: string; // the instruction set chosen: "AVX3", "AVX2", "SSE4", "NEON", ...
+  supported: string[];
+  cores: number;
+  totalMemoryBytes: number;
+  freeMemoryBytes: number;
+}
+
+export interface NativeAddon {
+  version: string;
+  cpuInfo(): NativeCpuInfo;
+  /** Maps, checks and packs the weights on the model's own thread. `onProgress` gets 0..1. */
+  openModel(spec: NativeModelSpec, onProgress: (fraction: number) => void): Promise<NativeModel>;
+  /** Blocks of the subnet of a depth. */
+  subnetBlocks(fullDepth: number, depth: number, strategy: "even" | "nested"): Int32Array;
+  /** The reference's filter: probabilities of one row, for tests. */
+  filterProbabilities(logits: Float32Array, topK: number, topP: number): Float32Array;
+}

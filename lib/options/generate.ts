@@ -1,0 +1,157 @@
+/** Options of model.generate and model.score: the only place that reads the raw objects. */
+
+import { randomInt } from "node:crypto";
+import { type DepthContext, type DepthPlan, resolveDepth } from "../depth.js";
+import { InvalidOptionError } from "../errors.js";
+import type { GenerateOptions, Preview, ScoreOptions } from "../types.js";
+import {
+  checkBoolean,
+  checkInteger,
+  checkNumber,
+  checkObject,
+  checkOneOf,
+  checkSignal,
+  describe,
+  fail,
+  nearest,
+  optional,
+} from "./check.js";
+
+const KEYS = [
+  "labels",
+  "seed",
+  "guidance",
+  "topK",
+  "topP",
+  "depth",
+  "keepDroppedCache",
+  "wait",
+  "preview",
+  "signal",
+] as const satisfies readonly (keyof GenerateOptions)[];
+
+/** What the checks must know of the model. */
+export interface GenerateContext extends DepthContext {
+  numClasses: number;
+  codebookSize: number;
+  /** Names by class number; empty when the checkpoint has none. */
+  labels: readonly string[];
+  /** Settings that the checkpoint recommends. */
+  recommended: { guidance?: number; topK?: number; topP?: number };
+  /** The model's default plan, used when the caller gives none. */
+  defaultDepth: DepthPlan;
+}
+
+export interface ResolvedGenerateOptions {
+  labels: Int32Array;
+  seed: number | bigint;
+  guidance: Float32Array; // t per scale
+  topK: number;
+  topP: number;
+  plan: DepthPlan;
+  keepDroppedCache: boolean;
+  wait: boolean;
+  preview: Preview;
+  signal: AbortSignal | undefined;
+}
+
+const MAX_SEED = 2n ** 64n - 1n;
+const MAX_IMAGES = 65_536;
+
+export function resolveGenerateOptions(raw: unknown, context: GenerateContext): ResolvedGenerateOptions {
+  const options = checkObject("options", raw, KEYS);
+  const { recommended, codebookSize: V } = context;
+  return {
+    labels: resolveLabels(options.labels ?? "unconditional", context),
+    seed: options.seed === undefined ? randomInt(2 ** 32) : checkSeed(options.seed),
+    guidance: resolveGuidance(options.guidance ?? recommended.guidance ?? 1.5, context.numScales),
+    topK: checkInteger("topK", options.topK ?? Math.min(recommended.topK ?? 900, V), 0, V),
+    topP: checkNumber("topP", options.topP ?? recommended.topP ?? 0.96, 0, 1),
+    plan: options.depth === undefined ? context.defaultDepth : resolveDepth(options.depth, context),
+    keepDroppedCache: checkBoolean("keepDroppedCache", options.keepDroppedCache ?? false),
+    wait: checkBoolean("wait", options.wait ?? true),
+    preview: checkOneOf("preview", options.preview ?? "none", ["none", "linear", "decode"]),
+    signal: optional(options.signal, (value) => checkSignal("signal", value)),
+  };
+}
+
+export interface ResolvedScoreOptions {
+  tokens: unknown; // checked by lib/tokens.ts, which knows their layout
+  labels: Int32Array;
+  plan: DepthPlan;
+  signal: AbortSignal | undefined;
+}
+
+export function resolveScoreOptions(raw: unknown, context: GenerateContext): ResolvedScoreOptions {
+  const keys = ["tokens", "labels", "depth", "signal"] as const satisfies readonly (keyof ScoreOptions)[];
+  if (raw === undefined) fail("options", raw, "{ tokens, labels }");
+  const options = checkObject("options", raw, keys);
+  const plan = options.depth === undefined ? context.defaultDepth : resolveDepth(options.depth, context);
+  if (plan.deadlineMs > 0)
+    fail("depth", options.depth, "a plan without a deadline: a score must not depend on the clock");
+  return {
+    tokens: options.tokens,
+    labels: resolveLabels(options.labels, context),
+    plan,
+    signal: optional(options.signal, (value) => checkSignal("signal", value)),
+  };
+}
+
+/** Guidance per scale: `t = guidance * k / (K-1)` for a number, the list itself otherwise. */
+export function resolveGuidance(value: unknown, numScales: number): Float32Array {
+  if (Array.isArray(value)) {
+    if (value.length !== numScales) fail("guidance", value, `a number or one number per scale (${numScales} of them)`);
+    return Float32Array.from(value, (t, index) => checkNumber(`guidance[${index}]`, t, 0, 1000));
+  }
+  const last = checkNumber("guidance", value, 0, 1000);
+  // The core multiplies in float32; the reference computes t in double precision first, and so does this line.
+  return Float32Array.from({ length: numScales }, (_, k) => (numScales === 1 ? last : last * (k / (numScales - 1))));
+}
+
+type LabelContext = Pick<GenerateContext, "numClasses" | "labels">;
+
+export function resolveLabels(value: unknown, context: LabelContext): Int32Array {
+  if (!Array.isArray(value)) return Int32Array.of(resolveLabel("labels", value, context));
+  if (value.length === 0 || value.length > MAX_IMAGES) fail("labels", value, `1..${MAX_IMAGES} labels`);
+  return Int32Array.from(value, (label, index) => resolveLabel(`labels[${index}]`, label, context));
+}
+
+/** A number, a class name (case ignored; any of the comma-separated synonyms), or "unconditional". */
+function resolveLabel(option: string, value: unknown, { numClasses, labels }: LabelContext): number {
+  if (typeof value === "number") return checkInteger(option, value, 0, numClasses);
+  if (typeof value !== "string")
+    fail(option, value, `a class number in 0..${numClasses}, a class name or "unconditional"`);
+  const wanted = value.trim().toLowerCase();
+  if (wanted === "unconditional") return numClasses;
+  const whole = labels.findIndex((name) => name.toLowerCase() === wanted);
+  if (whole >= 0) return whole;
+  const matches = labels.flatMap((name, index) => (synonyms(name).includes(wanted) ? [index] : []));
+  if (matches.length === 1) return matches[0]!;
+  if (matches.length > 1) {
+    fail(option, value, `one class: "${value}" is the name of classes ${matches.join(" and ")}; give the number`);
+  }
+  const near = nearest(wanted, labels.flatMap(synonyms));
+  const names =
+    labels.length === 0
+      ? "this checkpoint names no classes"
+      : near
+        ? `did you mean "${near}"?`
+        : `such as "${labels[0]}"`;
+  throw new InvalidOptionError(
+    option,
+    describe(value),
+    `a class number in 0..${numClasses - 1} or a class name (${names})`,
+  );
+}
+
+function synonyms(name: string): string[] {
+  return name.split(",").map((part) => part.trim().toLowerCase());
+}
+
+function checkSeed(value: unknown): number | bigint {
+  const ok =
+    (typeof value === "number" && Number.isSafeInteger(value) && value >= 0) ||
+    (typeof value === "bigint" && value >= 0n && value <= MAX_SEED);
+  if (!ok) fail("seed", value, "an integer in 0..2^53-1, or a bigint in 0..2^64-1");
+  return value as number | bigint;
+}

@@ -1,0 +1,85 @@
+/** Options of loadModel: type, range, names. The only place that reads the raw object. */
+
+import { availableParallelism } from "node:os";
+import type { Device, DType, LoadOptions, ModelSource, Strategy } from "../types.js";
+import {
+  checkFunction,
+  checkInteger,
+  checkNumber,
+  checkObject,
+  checkOneOf,
+  checkSignal,
+  checkString,
+  fail,
+  optional,
+} from "./check.js";
+
+const KEYS = [
+  "device",
+  "threads",
+  "kvPool",
+  "strategy",
+  "heads",
+  "sides",
+  "residualMix",
+  "nativeBinding",
+  "onProgress",
+  "signal",
+] as const satisfies readonly (keyof LoadOptions)[];
+
+export interface ResolvedLoadOptions {
+  device: Device;
+  threads: number;
+  kvBytes: number | undefined; // undefined: from the free memory, once the architecture is known
+  kvDtype: DType;
+  strategy: Strategy | undefined; // undefined: the checkpoint's
+  heads: number | undefined;
+  sides: number[] | undefined;
+  residualMix: number | undefined;
+  nativeBinding: string | undefined;
+  onProgress: ((fraction: number) => void) | undefined;
+  signal: AbortSignal | undefined;
+}
+
+export function resolveLoadOptions(raw: unknown): ResolvedLoadOptions {
+  const options = checkObject("options", raw, KEYS);
+  const pool = checkObject("kvPool", options.kvPool, ["bytes", "dtype"]);
+  return {
+    device: checkDevice(options.device ?? "auto"),
+    threads: checkInteger("threads", options.threads ?? availableParallelism(), 1, 1024),
+    kvBytes: optional(pool.bytes, (value) => checkInteger("kvPool.bytes", value, 1, Number.MAX_SAFE_INTEGER)),
+    kvDtype: checkOneOf("kvPool.dtype", pool.dtype ?? "f32", ["f32", "f16", "bf16"]),
+    strategy: optional(options.strategy, (value) => checkOneOf("strategy", value, ["even", "nested"])),
+    heads: optional(options.heads, (value) => checkInteger("heads", value, 1, 1024)),
+    sides: optional(options.sides, checkSides),
+    residualMix: optional(options.residualMix, (value) => checkNumber("residualMix", value, 0, 1)),
+    nativeBinding: optional(options.nativeBinding, (value) => checkString("nativeBinding", value)),
+    onProgress: optional(options.onProgress, (value) => checkFunction<(fraction: number) => void>("onProgress", value)),
+    signal: optional(options.signal, (value) => checkSignal("signal", value)),
+  };
+}
+
+/** `undefined` and `"digits"` mean the bundled model. */
+export function checkSource(source: unknown): ModelSource | undefined {
+  if (source === undefined || source === "digits") return undefined;
+  if (typeof source === "string") return checkString("source", source);
+  if (typeof source !== "object" || source === null || Array.isArray(source)) {
+    fail("source", source, "a path or { var, tokenizer }");
+  }
+  const pair = checkObject("source", source, ["var", "tokenizer"]);
+  return { var: checkString("source.var", pair.var), tokenizer: checkString("source.tokenizer", pair.tokenizer) };
+}
+
+function checkDevice(value: unknown): Device {
+  if (typeof value === "string" && /^(auto|cpu|cuda(:\d+)?)$/.test(value)) return value as Device;
+  fail("device", value, '"auto", "cpu", "cuda" or "cuda:N"');
+}
+
+function checkSides(value: unknown): number[] {
+  if (!Array.isArray(value) || value.length === 0) fail("sides", value, "a non-empty array of integers");
+  const sides = value.map((side, index) => checkInteger(`sides[${index}]`, side, 1, 1024));
+  for (let index = 1; index < sides.length; index++) {
+    if (sides[index]! <= sides[index - 1]!) fail("sides", `[${sides.join(", ")}]`, "ascending sides");
+  }
+  return sides;
+}

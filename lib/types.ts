@@ -1,0 +1,225 @@
+/** Public types: what callers hand in and what they get back. Validation lives in lib/options. */
+
+import type { Image } from "./image.js";
+import type { DType } from "./native/contract.js";
+import type { TokenMaps } from "./tokens.js";
+
+export type { DType };
+
+/** Where a model comes from: one safetensors file, a pair of PyTorch files, or the bundled digits model. */
+export type ModelSource = string | { var: string; tokenizer: string };
+
+/** A device that may be asked for. `"auto"` takes the best one there is and says which. */
+export type Device = "auto" | "cpu" | "cuda" | `cuda:${number}`;
+
+/** How the blocks of a subnet are chosen: evenly spaced (the paper), or each smaller set out of the next larger one. */
+export type Strategy = "even" | "nested";
+
+/** What each scale event shows: nothing, a linear map of the feature map, or the real decoder (slow on a CPU). */
+export type Preview = "none" | "linear" | "decode";
+
+/** The memory that holds every running generation's keys and values. */
+export interface KvPoolOptions {
+  /** Budget in bytes. Default: a quarter of the free memory, but room for at least one and at most 64 images at full depth. */
+  bytes?: number;
+  /** Storage format of keys and values. Default `"f32"`. */
+  dtype?: DType;
+}
+
+/** Options of {@link loadModel}. */
+export interface LoadOptions {
+  /** Default `"auto"`. */
+  device?: Device;
+  /** Worker threads of this model, 1 or more. Default: `os.availableParallelism()`. */
+  threads?: number;
+  kvPool?: KvPoolOptions;
+  /** Choice of a subnet's blocks. Default: what the checkpoint was trained with, else `"even"`. */
+  strategy?: Strategy;
+  /** Attention heads; needed only for a checkpoint without L2-norm attention that breaks the reference's rule (width / 64). */
+  heads?: number;
+  /** Sides of the scales, ascending; only when they cannot be inferred. */
+  sides?: number[];
+  /** Share of the residual convolution, 0..1. Default: the checkpoint's, else 0.5. */
+  residualMix?: number;
+  /** Path of a native binary to load instead of the packaged one (bundlers, Electron). */
+  nativeBinding?: string;
+  /** Called with 0..1 while the weights are mapped, checked and packed. */
+  onProgress?: (fraction: number) => void;
+  /** Cancels the loading: the promise rejects with an AbortError. */
+  signal?: AbortSignal;
+}
+
+/** Depth by zones: full depth (or `bridgeDepth`) for the first scales, a subnet for the rest. */
+export interface ZonePlan {
+  /** Number of leading scales at full depth, 0..numScales. Default: the checkpoint's, else 0. */
+  bridge?: number;
+  /** Depth of the remaining scales, 2..D. */
+  subnet: number;
+}
+
+/** Depth by deadline: at each scale the deepest depth that still meets it. */
+export interface DeadlinePlan {
+  /** Milliseconds from the start of the generation to its last token map (decoding comes on top). */
+  deadlineMs: number;
+  /** Leading scales that run at full depth while the deadline allows it. Default: the checkpoint's, else 0. */
+  bridge?: number;
+  /** Depths to choose from. Default: those the checkpoint was trained for, else powers of two and D. */
+  depths?: number[];
+}
+
+/**
+ * How deep each scale runs.
+ * - a number `d`: depth `d` at every scale after the checkpoint's bridge (which is 0 when the checkpoint names none);
+ * - a list: one depth per scale;
+ * - zones, or a deadline.
+ */
+export type DepthOption = number | number[] | ZonePlan | DeadlinePlan;
+
+/** A class by its number, by its name, or `"unconditional"`. */
+export type Label = number | string;
+
+/** Options of {@link Model.generate}. */
+export interface GenerateOptions {
+  /** One image per label. Default: `"unconditional"`. */
+  labels?: Label | Label[];
+  /** 0 .. 2^64-1. Default: drawn at random and reported as `generation.seed`. */
+  seed?: number | bigint;
+  /** Guidance of the last scale, ramped up linearly from 0 at the first one; or one value per scale. Default: the checkpoint's, else 1.5. */
+  guidance?: number | number[];
+  /** Draw from the K best tokens only; 0 = off, 1 = greedy. Default 900 (or the checkpoint's), at most V. */
+  topK?: number;
+  /** Nucleus: 0..1; 0 and 1 = off. Default 0.96 (or the checkpoint's). */
+  topP?: number;
+  /** Default: the model's ({@link Model.setDepth}), which is full depth. */
+  depth?: DepthOption;
+  /** Keep the cache of blocks that a lower depth drops, so that a later raise sees the full context. Default false. */
+  keepDroppedCache?: boolean;
+  /** When the KV pool is full: wait in order of arrival (default), or fail at once. */
+  wait?: boolean;
+  /** Default `"none"`. */
+  preview?: Preview;
+  /** Cancels the generation: everything that waits for it rejects with an AbortError whose cause is the signal's reason. */
+  signal?: AbortSignal;
+}
+
+/** What a listener receives after each scale. */
+export interface ScaleEvent {
+  /** 0-based. */
+  index: number;
+  /** Number of scales. */
+  total: number;
+  /** Tokens per row and column. */
+  side: number;
+  /** Blocks that ran. */
+  depth: number;
+  /** Why this depth: the plan, a `setDepth`, the deadline, or a deadline that is already missed (`"late"`). */
+  reason: "plan" | "set" | "deadline" | "late";
+  /** Milliseconds since the generation started to run (waiting for the pool not counted). */
+  elapsedMs: number;
+  /** Milliseconds that this scale took. */
+  scaleMs: number;
+  /** Share of all tokens drawn so far, 0..1. */
+  progress: number;
+  /** One token map per image. */
+  tokens: TokenMap[];
+  /** One picture per image, when `preview` asks for it. */
+  previews: Image[] | null;
+  /** Picture of the first image: `previews?.[0]`. */
+  preview: Image | null;
+}
+
+/** The codebook indices of one scale of one image, row by row: int32, side * side of them. */
+export interface TokenMap {
+  side: number;
+  data: Int32Array;
+}
+
+/** A checkpoint's shape, inferred from names and shapes of its tensors. */
+export interface Architecture {
+  /** Blocks of the full network (D). */
+  depth: number;
+  /** Channels (C). */
+  width: number;
+  /** Attention heads (H). */
+  heads: number;
+  mlpWidth: number;
+  numClasses: number;
+  sharedAda: boolean;
+  l2Norm: boolean;
+  /** Codebook size (V). */
+  codebookSize: number;
+  /** Width of a code vector (E). */
+  codeDim: number;
+  /** Residual convolutions; 0 = one per scale. */
+  numResidualConvs: number;
+  residualMix: number;
+  /** Base channels and channel multipliers of the tokenizer. */
+  channels: number;
+  multipliers: number[];
+  numResBlocks: number;
+  /** Sides of the scales, ascending. */
+  sides: number[];
+  numScales: number;
+  /** Tokens of one image, all scales together. */
+  numTokens: number;
+  /** Pixels per row and column of an image. */
+  imageSide: number;
+}
+
+/** The KV pool at this moment. All figures in bytes. */
+export interface PoolStats {
+  capacityBytes: number;
+  usedBytes: number;
+  peakBytes: number;
+  /** Promised to running generations. */
+  reservedBytes: number;
+  generations: { id: number; usedBytes: number; reservedBytes: number }[];
+}
+
+/** Measured time of one scale at one depth. */
+export interface ScaleTime {
+  scale: number;
+  depth: number;
+  rows: number;
+  ms: number;
+}
+
+/** The engine at this moment. */
+export interface ModelStats {
+  pool: PoolStats;
+  running: number;
+  /** Generations that wait for room in the pool. */
+  waiting: number;
+  /** Steps of the engine: one scale of a shared batch each. */
+  steps: number;
+  /** Tokens drawn since the model was opened. */
+  tokens: number;
+  /** Milliseconds that the engine computed. */
+  busyMs: number;
+  tokensPerSecond: number;
+  maxBatchRows: number;
+  scaleTimes: ScaleTime[];
+}
+
+/** Token maps and labels to score; see {@link Model.score}. */
+export interface ScoreOptions {
+  /** `[images, numTokens]`, or what {@link Model.encode} returned. */
+  tokens: TokenMaps | Int32Array;
+  /** One label per image. */
+  labels: Label | Label[];
+  /** Default: the model's. A deadline cannot be scored. */
+  depth?: DepthOption;
+  signal?: AbortSignal;
+}
+
+/** Teacher-forced cross entropy in nats. */
+export interface Score {
+  /** Per token: `[images, numTokens]`. */
+  perToken: Float32Array;
+  /** Mean over the tokens of each scale and all images. */
+  perScale: number[];
+  /** Mean over all tokens of each image. */
+  perImage: number[];
+  /** Mean over everything. */
+  mean: number;
+}

@@ -1,0 +1,24 @@
+import { defineConfig } from "tsup";
+
+export default defineConfig([
+  {
+    entry: { index: "lib/index.ts" },
+    format: ["esm", "cjs"],
+    dts: true,
+    target: "node20",
+    platform: "node",
+    sourcemap: true,
+    clean: true,
+    shims: true, // import.meta.url in the CommonJS build
+    splitting: false,
+  },
+  {
+    entry: { cli: "lib/cli/main.ts" },
+    format: ["esm"],
+    target: "node20",
+    platform: "node",
+    sourcemap: true,
+    shims: false,
+    splitting: true,
+  },
+]);
