@@ -1,0 +1,43 @@
+// JavaScript objects <-> the core's structs, field by field as lib/native/contract.ts has them.
+#pragma once
+
+#include <napi.h>
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "native/generate/engine.h"
+#include "native/model/config.h"
+
+namespace nextscale::addon {
+
+// One tensor of a model that is to be opened: a range of a file that is not mapped yet.
+struct TensorRange {
+  std::string name;
+  DType dtype = DType::kF32;
+  std::vector<size_t> shape;
+  size_t file = 0, offset = 0;
+};
+
+struct ModelSpec {
+  std::vector<std::string> files;
+  std::vector<TensorRange> tensors;
+  ModelConfig config;
+  EngineOptions options;
+};
+
+ModelSpec ToModelSpec(Napi::Value value);
+
+// Also checks the lengths and ranges that the engine indexes with; throws Error(kInvalidArgument).
+Request ToRequest(Napi::Value value, const ModelConfig& config);
+
+// Every element must be a depth that the model has; throws Error(kInvalidArgument).
+void RequireDepths(const char* what, const std::vector<int32_t>& depths, const ModelConfig& config);
+Strategy ToStrategy(Napi::Value value);
+
+Napi::Object FromScale(Napi::Env env, const ScaleResult& scale);
+Napi::Object FromEnd(Napi::Env env, const EndResult& end);
+Napi::Object FromStats(Napi::Env env, const EngineStats& stats);
+
+}  // namespace nextscale::addon

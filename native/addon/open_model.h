@@ -1,0 +1,12 @@
+// Opening a model: the files are mapped, every tensor's range is checked, and the weights are packed, on a thread of
+// its own.
+#pragma once
+
+#include <napi.h>
+
+namespace nextscale::addon {
+
+// openModel(spec, onProgress) of the contract.
+Napi::Value OpenModel(const Napi::CallbackInfo& info);
+
+}  // namespace nextscale::addon

@@ -1,0 +1,328 @@
+#include "native/generate/engine.h"
+
+#include <algorithm>
+#include <thread>
+#include <utility>
+
+#include "native/generate/jobs.h"
+#include "native/generate/outcome.h"
+#include "native/generate/preview.h"
+#include "native/generate/scheduler.h"
+#include "native/generate/step.h"
+
+namespace nextscale {
+namespace {
+
+// Rows of one batch: enough to keep the kernels at their best, few enough that a step stays short and its buffers small.
+constexpr size_t kBatchRows = 2048;
+
+size_t MaxRows(const ModelConfig& config) { return std::max(kBatchRows, 2 * config.side() * config.side()); }
+
+TransformerWeights Load(const ModelConfig& config, const TensorTable& tensors, Context& context,
+                        const std::function<void(double)>& progress) {
+  constexpr double kTransformerShare = 0.9;  // the rest is the tokenizer's
+  Validate(config);
+  const double total = static_cast<double>(TransformerBytes(config, tensors));
+  return LoadTransformer(config, tensors, context, [&](size_t bytes) {
+    if (progress) progress(kTransformerShare * static_cast<double>(bytes) / total);
+  });
+}
+
+}  // namespace
+
+struct Engine::Impl {
+  Impl(const ModelConfig& model_config, TensorTable tensors, const EngineOptions& options,
+       std::shared_ptr<const void> files_alive, const std::function<void(double)>& progress)
+      : config(model_config),
+        context(options.threads),
+        transformer(config, Load(config, tensors, context, progress), options.kv_dtype, MaxRows(config)),
+        tokenizer(config, std::move(tensors), context, std::move(files_alive)),
+        stepper(config, context, transformer, tokenizer.quantizer()),
+        scheduler(config, options.kv_bytes, transformer.kv_row_bytes(), options.strategy, transformer.max_rows()) {
+    if (progress) progress(1.0);
+    thread = std::thread([this] { Loop(); });
+  }
+
+  void Loop() noexcept;
+  bool Turn();
+  void Start(const GenerationPtr& generation);
+  bool Step();
+  void EndScale(const GenerationPtr& generation);
+  void DecodePreview(const GenerationPtr& generation);
+  void Deliver(const GenerationPtr& generation);
+  void End(const GenerationPtr& generation, EndResult result) noexcept;
+  void AddJob(Job job);
+  void Shut() noexcept;
+  std::function<bool()> Cancelled(GenerationPtr generation) {
+    return [this, generation = std::move(generation)] {
+      return scheduler.closed() || (generation && generation->cancelled.load(std::memory_order_relaxed));
+    };
+  }
+  float* Latent(const Generation& generation, size_t image) const {
+    return generation.f_hat.as<float>() + image * config.vae.code_dim * config.side() * config.side();
+  }
+
+  const ModelConfig config;
+  Context context;
+  Transformer transformer;
+  Tokenizer tokenizer;
+  Stepper stepper;
+  Scheduler scheduler;
+  JobQueue jobs;
+
+  std::mutex preview_mutex;
+  std::shared_ptr<const std::vector<float>> preview_matrix;
+
+  std::vector<Unit> units;                // engine thread only
+  std::vector<Scheduler::Ended> failed;
+
+  std::mutex close_mutex;
+  std::thread thread;
+};
+
+// The engine thread. No exception leaves it: what a turn throws ends every generation there is, and the thread goes on.
+void Engine::Impl::Loop() noexcept {
+  while (!scheduler.closed()) {
+    const uint64_t epoch = scheduler.epoch();
+    try {
+      if (!Turn()) scheduler.WaitBeyond(epoch);
+    } catch (...) {
+      const EndResult result = FromCurrentException();
+      for (const GenerationPtr& generation : scheduler.All()) End(generation, result);
+    }
+  }
+  Shut();
+}
+
+bool Engine::Impl::Turn() {
+  std::vector<GenerationPtr> started;
+  std::vector<Scheduler::Ended> ended;
+  scheduler.Admit(started, ended);
+  for (Scheduler::Ended& end : ended) End(end.generation, std::move(end.result));
+  for (const GenerationPtr& generation : started) Start(generation);
+  const bool stepped = Step();
+  const Clock::time_point begin = Clock::now();
+  const bool worked = jobs.RunOne();
+  if (worked) scheduler.CountBusy(MsSince(begin));
+  return stepped || worked || !ended.empty();
+}
+
+void Engine::Impl::Start(const GenerationPtr& generation) {
+  try {
+    if (scheduler.NeedsCalibration(*generation)) scheduler.Calibrate(stepper.MeasureBlock());
+    generation->Prepare(context, transformer.weights(), config);
+    scheduler.MakeLease(*generation);
+  } catch (...) {
+    End(generation, FromCurrentException());
+  }
+}
+
+bool Engine::Impl::Step() {
+  units.clear();
+  failed.clear();
+  scheduler.Collect(units);
+  if (units.empty()) return false;
+  const Clock::time_point begin = Clock::now();
+  try {
+    stepper.Run(units, failed);
+  } catch (...) {  // the batch as a whole: who was in it ends, who waits does not
+    const EndResult result = FromCurrentException();
+    for (const Unit& unit : units) End(unit.generation, result);
+    units.clear();
+    return true;
+  }
+  scheduler.CountBatch(stepper.num_rows(), MsSince(begin));
+  for (Scheduler::Ended& end : failed) End(end.generation, std::move(end.result));
+  for (const Unit& unit : units) {
+    if (unit.generation->in_scale && unit.generation->scale.images_done == unit.generation->num_images) {
+      EndScale(unit.generation);
+    }
+  }
+  units.clear();
+  return true;
+}
+
+// All images of a scale are through: the listener hears of it, and the generation goes on or ends.
+void Engine::Impl::EndScale(const GenerationPtr& generation) {
+  try {
+    Generation::Scale& scale = generation->scale;
+    scheduler.EndScale(*generation);
+    ScaleResult& result = scale.result;
+    result.index = scale.index;
+    result.side = config.sides[scale.index];
+    result.depth = scale.depth;
+    result.reason = scale.reason;
+    result.scale_ms = MsSince(scale.begin);
+    result.elapsed_ms = MsSince(generation->start);
+    const double wall = MsSince(generation->last_end);
+    generation->load += 0.5 * (std::max(1.0, wall / std::max(scale.cost_ms, 1e-6)) - generation->load);
+    generation->last_end = Clock::now();
+    if (generation->request.capture) {
+      result.f_hat.assign(Latent(*generation, 0), Latent(*generation, generation->num_images));
+    }
+    if (generation->request.preview == Preview::kDecode) return DecodePreview(generation);
+    if (generation->request.preview == Preview::kLinear) {
+      std::shared_ptr<const std::vector<float>> matrix;
+      {
+        std::lock_guard lock(preview_mutex);
+        matrix = preview_matrix;
+      }
+      const size_t pixels = config.side() * config.side();
+      if (matrix) {
+        result.preview_side = config.side();
+        result.preview.resize(generation->num_images * pixels * 3);
+      }
+      for (size_t image = 0; matrix && image < generation->num_images; ++image) {
+        LinearPreview(matrix->data(), Latent(*generation, image), config.vae.code_dim, pixels,
+                      result.preview.data() + image * pixels * 3);
+      }
+    }
+    Deliver(generation);
+  } catch (...) {
+    End(generation, FromCurrentException());
+  }
+}
+
+// The generation stands aside while its preview is decoded between the steps of the others.
+void Engine::Impl::DecodePreview(const GenerationPtr& generation) {
+  ScaleResult& result = generation->scale.result;
+  result.preview_side = config.image_side();
+  result.preview.resize(generation->num_images * result.preview_side * result.preview_side * 3);
+  scheduler.Park(*generation);
+  Job job;
+  job.num_images = generation->num_images;
+  job.run = [this, generation](size_t image) {
+    if (Cancelled(generation)()) throw Error(ErrorCode::kAborted, "the generation was cancelled");
+    tokenizer.Decode(Latent(*generation, image), image, generation->scale.result.preview.data(), nullptr, Cancelled(generation));
+  };
+  job.done = [this, generation](const EndResult& outcome) {
+    if (generation->cancelled.load(std::memory_order_relaxed)) return;  // ends at the next turn, or has ended
+    if (!outcome.ok) return End(generation, outcome);
+    scheduler.Unpark(*generation);
+    generation->last_end = Clock::now();
+    Deliver(generation);
+  };
+  AddJob(std::move(job));
+}
+
+void Engine::Impl::Deliver(const GenerationPtr& generation) {
+  const bool last = generation->scale.index + 1 == config.num_scales();
+  Tell(generation->listener.on_scale, std::move(generation->scale.result));
+  if (last) End(generation, EndResult());
+}
+
+void Engine::Impl::End(const GenerationPtr& generation, EndResult result) noexcept {
+  if (!scheduler.Finish(generation)) return;
+  generation->Shrink();
+  Tell(generation->listener.on_end, std::move(result));
+}
+
+void Engine::Impl::AddJob(Job job) {
+  NS_REQUIRE(jobs.Add(std::move(job)), ErrorCode::kDisposed, "the model was closed");
+  scheduler.Notify();
+}
+
+void Engine::Impl::Shut() noexcept {
+  EndResult closed;
+  closed.ok = false;
+  closed.code = ErrorCode::kDisposed;
+  closed.message = "the model was closed";
+  jobs.Close(closed);
+  for (const GenerationPtr& generation : scheduler.All()) End(generation, closed);
+}
+
+Engine::Engine(const ModelConfig& config, TensorTable tensors, const EngineOptions& options,
+               std::shared_ptr<const void> files_alive, const std::function<void(double)>& progress)
+    : impl_(std::make_unique<Impl>(config, std::move(tensors), options, std::move(files_alive), progress)) {}
+
+Engine::~Engine() { Close(); }
+
+uint64_t Engine::Start(Request request, Listener listener) {
+  return impl_->scheduler.Add(std::move(request), std::move(listener));
+}
+
+void Engine::SetDepth(uint64_t generation, size_t depth) { impl_->scheduler.SetDepth(generation, depth); }
+void Engine::Cancel(uint64_t generation) { impl_->scheduler.Cancel(generation); }
+void Engine::Release(uint64_t generation) { impl_->scheduler.Release(generation); }
+EngineStats Engine::Stats() const { return impl_->scheduler.Stats(); }
+
+size_t Engine::PeakBytes(const std::vector<int32_t>& depths, size_t sequences) const {
+  return impl_->scheduler.PeakBytes(depths, sequences);
+}
+
+void Engine::DecodeGeneration(uint64_t id, uint8_t* u8, float* f32, Done done) {
+  Impl* impl = impl_.get();
+  GenerationPtr generation = impl->scheduler.Find(id);
+  Job job;
+  job.num_images = generation ? generation->num_images : 1;
+  job.run = [impl, generation, u8, f32](size_t image) {
+    NS_REQUIRE(generation && generation->f_hat.data() != nullptr, ErrorCode::kInvalidArgument,
+               "there is nothing to decode: the generation has not started or was released");
+    impl->tokenizer.Decode(impl->Latent(*generation, image), image, u8, f32, impl->Cancelled(generation));
+  };
+  job.done = std::move(done);
+  impl->AddJob(std::move(job));
+}
+
+void Engine::Decode(std::vector<int32_t> tokens, size_t count, uint8_t* u8, float* f32, Done done) {
+  Impl* impl = impl_.get();
+  Job job;
+  job.num_images = count;
+  job.run = [impl, tokens = std::move(tokens), count, u8, f32](size_t image) {
+    const size_t num_tokens = impl->config.num_tokens();
+    NS_REQUIRE(tokens.size() == count * num_tokens, ErrorCode::kInvalidArgument, "tokens: expected ", count * num_tokens,
+               ", found ", tokens.size());
+    for (size_t i = 0; i < num_tokens; ++i) {
+      const int32_t token = tokens[image * num_tokens + i];
+      NS_REQUIRE(token >= 0 && static_cast<size_t>(token) < impl->config.vae.codebook_size, ErrorCode::kInvalidArgument,
+                 "token must be from 0 to ", impl->config.vae.codebook_size - 1, ", found ", token);
+    }
+    impl->tokenizer.DecodeTokens(tokens.data() + image * num_tokens, image, u8, f32, impl->Cancelled(nullptr));
+  };
+  job.done = std::move(done);
+  impl->AddJob(std::move(job));
+}
+
+void Engine::Encode(std::vector<float> pixels, size_t count, int32_t* tokens, Done done) {
+  Impl* impl = impl_.get();
+  Job job;
+  job.num_images = count;
+  job.run = [impl, pixels = std::move(pixels), count, tokens](size_t image) {
+    const size_t numbers = 3 * impl->config.image_side() * impl->config.image_side();
+    NS_REQUIRE(pixels.size() == count * numbers, ErrorCode::kInvalidArgument, "pixels: expected ", count * numbers,
+               ", found ", pixels.size());
+    impl->tokenizer.Encode(pixels.data() + image * numbers, tokens + image * impl->config.num_tokens());
+  };
+  job.done = std::move(done);
+  impl->AddJob(std::move(job));
+}
+
+void Engine::EncodeTrace(std::vector<float> pixels, float* f, float* f_hats, Done done) {
+  Impl* impl = impl_.get();
+  Job job;
+  job.num_images = 1;
+  job.run = [impl, pixels = std::move(pixels), f, f_hats](size_t) {
+    const size_t numbers = 3 * impl->config.image_side() * impl->config.image_side();
+    NS_REQUIRE(pixels.size() == numbers, ErrorCode::kInvalidArgument, "pixels: expected ", numbers, ", found ", pixels.size());
+    impl->tokenizer.EncodeTrace(pixels.data(), f, f_hats);
+  };
+  job.done = std::move(done);
+  impl->AddJob(std::move(job));
+}
+
+void Engine::SetPreviewMatrix(std::vector<float> matrix) {
+  const size_t numbers = 3 * (impl_->config.vae.code_dim + 1);
+  NS_REQUIRE(matrix.size() == numbers, ErrorCode::kInvalidArgument, "preview matrix: expected ", numbers, " numbers, found ",
+             matrix.size());
+  auto shared = std::make_shared<const std::vector<float>>(std::move(matrix));
+  std::lock_guard lock(impl_->preview_mutex);
+  impl_->preview_matrix = std::move(shared);
+}
+
+void Engine::Close() {
+  std::lock_guard lock(impl_->close_mutex);
+  impl_->scheduler.BeginClose();
+  if (impl_->thread.joinable()) impl_->thread.join();
+}
+
+}  // namespace nextscale

@@ -1,0 +1,352 @@
+#include "native/generate/scheduler.h"
+
+#include <algorithm>
+
+#include "native/cache/kv_plan.h"
+
+namespace nextscale {
+
+Scheduler::Scheduler(const ModelConfig& config, size_t kv_bytes, size_t kv_row_bytes, Strategy strategy, size_t max_rows)
+    : config_(config),
+      schedule_(config.sides),
+      subnets_(config.var.depth, strategy),
+      max_rows_(max_rows),
+      pool_(kv_bytes, kv_row_bytes),
+      policy_(schedule_, config.var.depth) {}
+
+uint64_t Scheduler::Add(Request request, Listener listener) {
+  EndResult invalid;
+  try {
+    CheckRequest(request, config_);
+  } catch (const Error& error) {
+    invalid = {false, error.code(), error.what(), 0, 0, 0};
+  }
+  std::lock_guard lock(mutex_);
+  NS_REQUIRE(!closed(), ErrorCode::kDisposed, "the model was closed");
+  const auto generation = std::make_shared<Generation>(next_id_, std::move(request), std::move(listener));
+  generation->invalid = std::move(invalid);
+  waiting_.push_back(generation);
+  generations_.emplace(generation->id, generation);
+  ++next_id_;
+  ++epoch_;
+  wake_.notify_one();
+  return generation->id;
+}
+
+void Scheduler::SetDepth(uint64_t id, size_t depth) {
+  NS_REQUIRE(subnets_.Has(depth), ErrorCode::kInvalidArgument, "depth must be from ", subnets_.shallowest(), " to ",
+             subnets_.full_depth(), ", found ", depth);
+  std::lock_guard lock(mutex_);
+  const auto found = generations_.find(id);
+  if (found == generations_.end()) return;
+  Generation& generation = *found->second;
+  const bool over = generation.stage == Stage::kFinished || generation.next_scale == schedule_.num_scales();
+  if (over || !generation.invalid.ok) return;
+  std::vector<size_t> depths = generation.depths;
+  std::fill(depths.begin() + static_cast<std::ptrdiff_t>(generation.next_scale), depths.end(), depth);
+  // What it has now it needs until the next scale begins; from then on, what the new plan needs.
+  const size_t used = generation.lease ? generation.lease->used() : 0;
+  const size_t needed = std::max(used, PeakOf(generation, depths));
+  const bool waits = generation.stage == Stage::kWaiting;
+  const size_t room = waits ? pool_.capacity() : generation.reserved + pool_.available();
+  NS_REQUIRE(needed <= room, ErrorCode::kPoolExhausted, "depth ", depth, " from scale ", generation.next_scale, " on needs ",
+             needed * pool_.row_bytes(), " bytes of the KV pool, ", room * pool_.row_bytes(), " are free for it");
+  if (!waits) {
+    pool_.Unreserve(generation.reserved);
+    NS_CHECK(pool_.Reserve(needed));
+    generation.reserved = needed;
+  }
+  std::fill(generation.reasons.begin() + static_cast<std::ptrdiff_t>(generation.next_scale), generation.reasons.end(),
+            DepthReason::kSet);
+  generation.depths = std::move(depths);
+  ++epoch_;  // others may fit now
+  wake_.notify_one();
+}
+
+void Scheduler::Cancel(uint64_t id) {
+  std::lock_guard lock(mutex_);
+  const auto found = generations_.find(id);
+  if (found == generations_.end()) return;
+  found->second->cancelled.store(true, std::memory_order_relaxed);
+  ++epoch_;
+  wake_.notify_one();
+}
+
+void Scheduler::Release(uint64_t id) {
+  std::lock_guard lock(mutex_);
+  const auto found = generations_.find(id);
+  if (found == generations_.end()) return;
+  if (found->second->stage == Stage::kFinished) {
+    generations_.erase(found);
+    return;
+  }
+  found->second->released = true;
+  found->second->cancelled.store(true, std::memory_order_relaxed);
+  ++epoch_;
+  wake_.notify_one();
+}
+
+GenerationPtr Scheduler::Find(uint64_t id) const {
+  std::lock_guard lock(mutex_);
+  const auto found = generations_.find(id);
+  return found == generations_.end() ? nullptr : found->second;
+}
+
+void Scheduler::Notify() {
+  std::lock_guard lock(mutex_);
+  ++epoch_;
+  wake_.notify_one();
+}
+
+void Scheduler::BeginClose() {
+  std::lock_guard lock(mutex_);
+  closed_.store(true, std::memory_order_relaxed);
+  for (const auto* list : {&waiting_, &running_}) {
+    for (const GenerationPtr& generation : *list) generation->cancelled.store(true, std::memory_order_relaxed);
+  }
+  ++epoch_;
+  wake_.notify_one();
+}
+
+uint64_t Scheduler::epoch() const {
+  std::lock_guard lock(mutex_);
+  return epoch_;
+}
+
+void Scheduler::WaitBeyond(uint64_t epoch) {
+  std::unique_lock lock(mutex_);
+  wake_.wait(lock, [&] { return epoch_ != epoch; });
+}
+
+EngineStats Scheduler::Stats() const {
+  std::lock_guard lock(mutex_);
+  EngineStats stats = stats_;
+  stats.running = running_.size();
+  stats.waiting = waiting_.size();
+  stats.scale_times = policy_.Times();
+  const size_t row_bytes = pool_.row_bytes();
+  stats.pool.capacity_bytes = pool_.budget_bytes();
+  stats.pool.used_bytes = pool_.used() * row_bytes;
+  stats.pool.peak_bytes = pool_.peak() * row_bytes;
+  stats.pool.reserved_bytes = pool_.reserved() * row_bytes;
+  for (const GenerationPtr& generation : running_) {
+    const size_t used = generation->lease ? generation->lease->used() : 0;
+    stats.pool.generations.push_back({generation->id, used * row_bytes, generation->reserved * row_bytes});
+  }
+  std::sort(stats.pool.generations.begin(), stats.pool.generations.end(),
+            [](const auto& a, const auto& b) { return a.id < b.id; });
+  return stats;
+}
+
+size_t Scheduler::PeakBytes(const std::vector<int32_t>& depths, size_t sequences) const {
+  Request request;
+  request.labels = {0};
+  request.guidance.assign(schedule_.num_scales(), 0.0f);
+  request.depths = depths;
+  CheckRequest(request, config_);
+  const Generation generation(0, std::move(request), {});
+  return PeakOf(generation, generation.depths) * sequences * pool_.row_bytes();
+}
+
+size_t Scheduler::PeakOf(const Generation& generation, const std::vector<size_t>& depths) const {
+  std::vector<std::span<const uint32_t>> blocks;
+  for (size_t depth : depths) blocks.push_back(subnets_.Blocks(depth));
+  const KvPlan plan{schedule_.tokens, blocks, generation.request.keep_dropped_cache};
+  const auto held = generation.lease ? generation.lease->held() : std::vector<size_t>(subnets_.full_depth());
+  const bool exact = generation.request.deadline_ms == 0;
+  const size_t rows = exact ? PeakRows(plan, held, generation.next_scale) : PeakRowsAtMost(plan, held, generation.next_scale);
+  return rows * generation.num_sequences();
+}
+
+EndResult Scheduler::Refusal(const Generation& generation, size_t needed, size_t available, const char* reason) const {
+  EndResult result;
+  result.ok = false;
+  result.code = ErrorCode::kPoolExhausted;
+  result.needed_bytes = needed * pool_.row_bytes();
+  result.available_bytes = available * pool_.row_bytes();
+  // The bridge (leading scales at full depth) stays, unless the plan is nothing but bridge.
+  const size_t full = subnets_.full_depth(), num_scales = schedule_.num_scales();
+  size_t bridge = 0;
+  while (bridge < num_scales && generation.depths[bridge] == full) ++bridge;
+  if (bridge == num_scales) bridge = 0;
+  for (size_t depth = full; depth >= subnets_.shallowest() && result.deepest_fit == 0; --depth) {
+    std::vector<size_t> depths(num_scales, depth);
+    std::fill_n(depths.begin(), bridge, full);
+    if (PeakOf(generation, depths) <= available) result.deepest_fit = depth;
+  }
+  result.message = Message("the generation needs ", result.needed_bytes, " bytes of the KV pool, ", reason, " ",
+                           result.available_bytes);
+  if (result.deepest_fit != 0) result.message += Message("; depth ", result.deepest_fit, " would fit");
+  return result;
+}
+
+void Scheduler::Admit(std::vector<GenerationPtr>& started, std::vector<Ended>& ended) {
+  EndResult aborted;
+  aborted.ok = false;
+  aborted.code = ErrorCode::kAborted;
+  aborted.message = "the generation was cancelled";
+  std::lock_guard lock(mutex_);
+  for (const GenerationPtr& generation : running_) {
+    if (generation->cancelled.load(std::memory_order_relaxed)) ended.push_back({generation, aborted});
+  }
+  bool blocked = false;  // somebody waits: nobody overtakes
+  std::vector<GenerationPtr> still_waiting;
+  for (const GenerationPtr& generation : waiting_) {
+    if (generation->cancelled.load(std::memory_order_relaxed)) {
+      ended.push_back({generation, aborted});
+      continue;
+    }
+    if (!generation->invalid.ok) {
+      ended.push_back({generation, generation->invalid});
+      continue;
+    }
+    const size_t needed = PeakOf(*generation, generation->depths);
+    if (needed > pool_.capacity()) {
+      ended.push_back({generation, Refusal(*generation, needed, pool_.capacity(), "the pool has")});
+    } else if (!blocked && pool_.Reserve(needed)) {
+      generation->reserved = needed;
+      generation->stage = Stage::kRunning;
+      started.push_back(generation);
+      running_.push_back(generation);
+    } else if (!generation->request.wait) {
+      const char* reason = needed <= pool_.available() ? "others wait in line for the free" : "free are";
+      ended.push_back({generation, Refusal(*generation, needed, pool_.available(), reason)});
+    } else {
+      blocked = true;
+      still_waiting.push_back(generation);
+    }
+  }
+  for (const Ended& end : ended) {  // until Finish
+    if (end.generation->stage == Stage::kWaiting) still_waiting.push_back(end.generation);
+  }
+  waiting_ = std::move(still_waiting);
+}
+
+void Scheduler::MakeLease(Generation& generation) {
+  auto lease = std::make_unique<KvLease>(pool_, subnets_.full_depth(), generation.num_sequences(), schedule_.tokens);
+  std::lock_guard lock(mutex_);
+  generation.lease = std::move(lease);
+}
+
+void Scheduler::BeginScale(Generation& generation) {
+  const size_t scale_index = generation.next_scale;
+  Generation::Scale& scale = generation.scale;
+  const size_t previous_depth = scale_index == 0 ? 0 : scale.depth;
+  scale.index = scale_index;
+  scale.depth = generation.depths[scale_index];
+  scale.reason = generation.reasons[scale_index];
+  if (generation.request.deadline_ms > 0) {
+    DepthPolicy::Question question;
+    question.scale_index = scale_index;
+    question.ceilings = generation.depths;
+    question.allowed = generation.request.deadline_depths;
+    question.sequences = generation.num_sequences();
+    question.remaining_ms = generation.request.deadline_ms - MsSince(generation.arrival);
+    question.load = generation.load;
+    question.previous_depth = previous_depth;
+    const DepthPolicy::Choice choice = policy_.Choose(question);
+    scale.depth = choice.depth;
+    if (choice.reason != DepthReason::kPlan) scale.reason = choice.reason;
+  }
+  scale.images_begun = scale.images_done = 0;
+  scale.begin = Clock::now();
+  scale.cost_ms = 0;
+  scale.result = ScaleResult();
+  scale.blocks = subnets_.Blocks(scale.depth);
+  generation.lease->BeginScale(scale_index, scale.blocks, generation.request.keep_dropped_cache);
+  generation.next_scale = scale_index + 1;
+  generation.in_scale = true;
+}
+
+void Scheduler::Collect(std::vector<Unit>& units) {
+  std::lock_guard lock(mutex_);
+  size_t room = max_rows_;
+  served_.clear();
+  left_.clear();
+  for (const GenerationPtr& generation : running_) {
+    const bool ready = generation->stage == Stage::kRunning && !generation->cancelled.load(std::memory_order_relaxed);
+    const size_t scale_index = generation->in_scale ? generation->scale.index : generation->next_scale;
+    const size_t image_rows = generation->num_branches * schedule_.tokens[std::min(scale_index, schedule_.num_scales() - 1)];
+    if (!ready || image_rows > room) {
+      left_.push_back(generation);
+      continue;
+    }
+    if (!generation->in_scale) BeginScale(*generation);
+    const size_t first = generation->scale.images_begun;
+    const size_t count = std::min(generation->num_images - first, room / image_rows);
+    units.push_back({generation, first, count});
+    generation->scale.images_begun += count;
+    room -= count * image_rows;
+    served_.push_back(generation);
+  }
+  running_.swap(left_);
+  running_.insert(running_.end(), served_.begin(), served_.end());
+}
+
+void Scheduler::EndScale(Generation& generation) {
+  const Generation::Scale& scale = generation.scale;
+  std::lock_guard lock(mutex_);
+  generation.lease->EndScale();
+  generation.in_scale = false;
+  if (generation.next_scale == schedule_.num_scales()) GiveBack(generation);
+  policy_.Record(scale.index, scale.depth, generation.num_sequences() * schedule_.tokens[scale.index], scale.cost_ms);
+  stats_.tokens += generation.num_images * schedule_.tokens[scale.index];
+}
+
+void Scheduler::GiveBack(Generation& generation) {
+  generation.lease.reset();
+  pool_.Unreserve(generation.reserved);
+  generation.reserved = 0;
+}
+
+void Scheduler::Park(Generation& generation) {
+  std::lock_guard lock(mutex_);
+  generation.stage = Stage::kParked;
+}
+
+void Scheduler::Unpark(Generation& generation) {
+  std::lock_guard lock(mutex_);
+  if (generation.stage == Stage::kParked) generation.stage = Stage::kRunning;
+}
+
+bool Scheduler::Finish(const GenerationPtr& generation) {
+  std::lock_guard lock(mutex_);
+  if (generation->stage == Stage::kFinished) return false;
+  generation->stage = Stage::kFinished;
+  GiveBack(*generation);
+  std::erase(running_, generation);
+  std::erase(waiting_, generation);
+  if (generation->released) generations_.erase(generation->id);
+  return true;
+}
+
+std::vector<GenerationPtr> Scheduler::All() const {
+  std::lock_guard lock(mutex_);
+  std::vector<GenerationPtr> all = waiting_;
+  all.insert(all.end(), running_.begin(), running_.end());
+  return all;
+}
+
+void Scheduler::CountBatch(size_t rows, double ms) {
+  std::lock_guard lock(mutex_);
+  ++stats_.steps;
+  stats_.max_batch_rows = std::max(stats_.max_batch_rows, rows);
+  stats_.busy_ms += ms;
+}
+
+void Scheduler::CountBusy(double ms) {
+  std::lock_guard lock(mutex_);
+  stats_.busy_ms += ms;
+}
+
+bool Scheduler::NeedsCalibration(const Generation& generation) const {
+  std::lock_guard lock(mutex_);
+  return generation.request.deadline_ms > 0 && !policy_.calibrated();
+}
+
+void Scheduler::Calibrate(const BlockCost& cost) {
+  std::lock_guard lock(mutex_);
+  policy_.Calibrate(cost);
+}
+
+}  // namespace nextscale

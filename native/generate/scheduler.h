@@ -1,0 +1,93 @@
+// Who runs, who waits, and what the pool has promised to whom. The only object that several threads share.
+//
+// Admission: the peak of a generation's plan is known when it arrives; it starts when that many slots can be reserved, in
+// order of arrival. A running generation never needs more than it reserved, so it cannot fail for want of cache, and
+// nothing can deadlock: every wait is for running generations to end.
+#pragma once
+
+#include <condition_variable>
+#include <cstdint>
+#include <memory>
+#include <mutex>
+#include <unordered_map>
+#include <utility>
+#include <vector>
+
+#include "native/cache/kv_pool.h"
+#include "native/generate/depth_policy.h"
+#include "native/generate/generation.h"
+#include "native/model/subnet.h"
+
+namespace nextscale {
+
+using GenerationPtr = std::shared_ptr<Generation>;
+
+// Some images of a generation in one batch.
+struct Unit {
+  GenerationPtr generation;
+  size_t first_image = 0, num_images = 0;
+};
+
+class Scheduler {
+ public:
+  Scheduler(const ModelConfig& config, size_t kv_bytes, size_t kv_row_bytes, Strategy strategy, size_t max_rows);
+
+  // Any thread.
+  uint64_t Add(Request request, Listener listener);      // throws Error(kDisposed) once closed
+  void SetDepth(uint64_t id, size_t depth);
+  void Cancel(uint64_t id);
+  void Release(uint64_t id);
+  GenerationPtr Find(uint64_t id) const;                 // null when unknown
+  EngineStats Stats() const;
+  size_t PeakBytes(const std::vector<int32_t>& depths, size_t sequences) const;
+  void Notify();                                         // the engine thread has something to look at
+  void BeginClose();                                     // cancels everything
+  bool closed() const { return closed_.load(std::memory_order_relaxed); }
+
+  // Engine thread.
+  uint64_t epoch() const;
+  void WaitBeyond(uint64_t epoch);                       // until Notify was called after `epoch` was read
+  struct Ended {
+    GenerationPtr generation;
+    EndResult result;
+  };
+  // Who starts now (its slots are reserved), and who ends without having run, or because it was cancelled.
+  void Admit(std::vector<GenerationPtr>& started, std::vector<Ended>& ended);
+  void MakeLease(Generation& generation);
+  // The units of the next batch; begins scales where one is due.
+  void Collect(std::vector<Unit>& units);
+  void EndScale(Generation& generation);                 // scratch, times, counters; after the last scale all its cache
+  void Park(Generation& generation);
+  void Unpark(Generation& generation);
+  bool Finish(const GenerationPtr& generation);          // gives everything back; false when it was finished before
+  std::vector<GenerationPtr> All() const;                // that have not finished
+  void CountBatch(size_t rows, double ms);
+  void CountBusy(double ms);
+  bool NeedsCalibration(const Generation& generation) const;
+  void Calibrate(const BlockCost& cost);
+
+ private:
+  size_t PeakOf(const Generation& generation, const std::vector<size_t>& depths) const;
+  EndResult Refusal(const Generation& generation, size_t needed, size_t available, const char* reason) const;
+  void BeginScale(Generation& generation);
+  void GiveBack(Generation& generation);                 // all that it holds of the pool
+
+  const ModelConfig config_;
+  const ScaleSchedule schedule_;
+  const SubnetTable subnets_;
+  const size_t max_rows_;
+  std::atomic<bool> closed_{false};
+
+  mutable std::mutex mutex_;
+  std::condition_variable wake_;
+  uint64_t epoch_ = 0, next_id_ = 1;
+  KvPool pool_;
+  DepthPolicy policy_;
+  std::unordered_map<uint64_t, GenerationPtr> generations_;  // until released
+  std::vector<GenerationPtr> waiting_;                       // in order of arrival
+  std::vector<GenerationPtr> running_;                       // who was served longest ago stands first
+  std::vector<GenerationPtr> served_, left_;                 // scratch of Collect
+  EngineStats stats_;
+};
+
+}  // namespace nextscale

@@ -1,0 +1,92 @@
+// One step of the transformer: a ragged batch of sequences, each standing before its own scale at its own depth.
+//
+// A sequence is one guidance branch of one image. Sequences of one generation form a group: same scale, same subnet, and
+// they leave together when the generation is cancelled. At a block that only some groups run, the batch is those groups;
+// a row's result does not depend on who else is in the batch (the ops promise it).
+#pragma once
+
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "native/cache/kv_lease.h"
+#include "native/model/block.h"
+#include "native/model/modulation.h"
+#include "native/model/scale_schedule.h"
+
+namespace nextscale {
+
+struct BatchSequence {
+  int32_t label = 0;
+  size_t label_index = 0;     // in the group's modulations
+  size_t lease_sequence = 0;  // in the group's lease
+  size_t x_row = 0;           // first of side² rows in the workspace's x
+  bool needs_logits = false;
+  size_t logits_row = 0;      // set by Head
+};
+
+struct BatchGroup {
+  size_t scale_index = 0;
+  std::span<const uint32_t> blocks;  // the subnet at this scale
+  const KvLease* lease = nullptr;    // has begun this scale
+  const Modulations* modulations = nullptr;
+  const std::atomic<bool>* cancelled = nullptr;
+  const float* input = nullptr;      // [images, side², E]; null at scale 0, where the label is the input
+  size_t first_sequence = 0;         // in the batch: conditional branches of all images, then unconditional ones
+  size_t num_images = 0, num_branches = 1;
+  float* hidden = nullptr;           // null, or [1 + blocks, hidden_sequences, side², C]: x before and after each block
+  size_t hidden_sequences = 0;
+
+  bool active = true;                // set false by Run when it saw `cancelled`; x of its rows is then undefined
+  size_t num_done = 0;               // blocks run so far
+
+  size_t num_sequences() const { return num_images * num_branches; }
+};
+
+struct Batch {
+  std::vector<BatchGroup> groups;
+  std::vector<BatchSequence> sequences;
+  size_t num_rows = 0;
+
+  void Clear() {
+    groups.clear();
+    sequences.clear();
+    num_rows = 0;
+  }
+};
+
+class Transformer {
+ public:
+  // max_rows: of one batch.
+  Transformer(const ModelConfig& config, TransformerWeights weights, DType kv_dtype, size_t max_rows);
+
+  const TransformerWeights& weights() const { return weights_; }
+  size_t max_rows() const { return workspace_.max_rows(); }
+  // Bytes of a pool row: one token's key and value in one block.
+  size_t kv_row_bytes() const { return 2 * config_.var.width * DTypeBytes(kv_dtype_); }
+
+  // Embeds the input of every group and runs all blocks.
+  void Run(Context& context, Batch& batch);
+  // Logits of every sequence of an active group that needs them; valid until the next Run.
+  void Head(Context& context, Batch& batch);
+  const float* logits(size_t logits_row) const { return workspace_.wide() + logits_row * workspace_.wide_stride(); }
+  size_t logits_stride() const { return workspace_.wide_stride(); }
+
+ private:
+  void Embed(Context& context, const Batch& batch, const BatchGroup& group);
+  // Fills spans_ and attention_ with the groups that run this block.
+  void Gather(Batch& batch, size_t block_index);
+  void KeepHidden(const Batch& batch, const BatchGroup& group) const;
+
+  ModelConfig config_;
+  ScaleSchedule schedule_;
+  TransformerWeights weights_;
+  DType kv_dtype_;
+  Workspace workspace_;
+  std::vector<RowSpan> spans_;
+  std::vector<AttentionSequence> attention_;
+};
+
+}  // namespace nextscale
