@@ -1,0 +1,217 @@
+// Times one generation of a released architecture with random weights: per scale, decoder, peak memory, and the machine's
+// own GEMM rate in the same process. Prints one JSON object; bench/run.mjs starts one process per configuration.
+//
+//   generate --depth 16 --subnet 8 --bridge 6 --batch 1 --dtype f32 --threads 2 --repeat 3 --weights /tmp/d16.safetensors
+//
+// The weights file is written on first use and kept.
+#include <algorithm>
+#include <chrono>
+#include <condition_variable>
+#include <cstdio>
+#include <cstdlib>
+#include <filesystem>
+#include <fstream>
+#include <map>
+#include <mutex>
+#include <string>
+#include <vector>
+
+#include "bench/native/peak.h"
+#include "bench/native/random_model.h"
+#include "native/generate/engine.h"
+#include "native/io/safetensors.h"
+#include "native/ops/linear.h"
+
+namespace nextscale::bench {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+double MsSince(Clock::time_point start) {
+  return std::chrono::duration<double, std::milli>(Clock::now() - start).count();
+}
+
+// Best rate of this library's own linear layer on a large product that fits the caches well: GFLOP/s.
+double GemmPeak(size_t threads) {
+  Context context(threads);
+  constexpr size_t kRows = 672, kK = 1024, kN = 2048;
+  std::vector<float> weights(kN * kK, 0.01f), a(kRows * (kK + 16), 0.5f), out(kRows * (kN + 16));
+  const TensorView view{reinterpret_cast<const std::byte*>(weights.data()), DType::kF32, {kN, kK}};
+  const PackedMatrix packed = PackMatrix(context, view, "peak");
+  LinearArgs args;
+  args.out = out.data();
+  args.out_stride = kN + 16;
+  args.a = a.data();
+  args.a_stride = kK + 16;
+  args.num_rows = kRows;
+  args.weights = &packed;
+  double best = 1e300;
+  for (int repeat = 0; repeat < 40; ++repeat) {
+    const auto start = Clock::now();
+    Linear(context, args);
+    best = std::min(best, MsSince(start));
+  }
+  return 2.0 * kRows * kK * kN / best * 1e-6;
+}
+
+size_t StatusKilobytes(const char* field) {
+  std::ifstream status("/proc/self/status");
+  for (std::string line; std::getline(status, line);) {
+    if (line.rfind(field, 0) == 0) return std::strtoull(line.c_str() + std::string(field).size() + 1, nullptr, 10);
+  }
+  return 0;
+}
+
+struct Run {
+  std::vector<double> scale_ms;
+  double total_ms = 0, decode_ms = 0;
+};
+
+// Waits for callbacks of the engine thread.
+class Gate {
+ public:
+  void Open(bool ok, const std::string& message) {
+    std::lock_guard lock(mutex_);
+    open_ = true;
+    ok_ = ok;
+    message_ = message;
+    changed_.notify_all();
+  }
+  void Wait() {
+    std::unique_lock lock(mutex_);
+    changed_.wait(lock, [&] { return open_; });
+    NS_REQUIRE(ok_, ErrorCode::kInternal, message_);
+  }
+
+ private:
+  std::mutex mutex_;
+  std::condition_variable changed_;
+  bool open_ = false, ok_ = true;
+  std::string message_;
+};
+
+Run GenerateOnce(Engine& engine, const ModelConfig& config, size_t batch, const std::vector<int32_t>& depths, bool decode) {
+  Request request;
+  for (size_t i = 0; i < batch; ++i) request.labels.push_back(static_cast<int32_t>(i % config.var.num_classes));
+  request.depths = depths;
+  for (size_t k = 0; k < config.num_scales(); ++k) {
+    request.guidance.push_back(1.5f * static_cast<float>(k) / static_cast<float>(config.num_scales() - 1));
+  }
+  request.top_k = 900;
+  request.top_p = 0.96f;
+  Run run;
+  Gate finished;
+  Listener listener;
+  listener.on_scale = [&](ScaleResult result) { run.scale_ms.push_back(result.scale_ms); };
+  listener.on_end = [&](EndResult end) { finished.Open(end.ok, end.message); };
+  const auto start = Clock::now();
+  const uint64_t id = engine.Start(std::move(request), std::move(listener));
+  finished.Wait();
+  run.total_ms = MsSince(start);
+  if (decode) {
+    std::vector<uint8_t> pixels(batch * config.image_side() * config.image_side() * 3);
+    Gate decoded;
+    const auto decode_start = Clock::now();
+    engine.DecodeGeneration(id, pixels.data(), nullptr, [&](EndResult end) { decoded.Open(end.ok, end.message); });
+    decoded.Wait();
+    run.decode_ms = MsSince(decode_start);
+  }
+  engine.Release(id);
+  return run;
+}
+
+// Multiply-adds of the linear layers and attention, both guidance branches, as flops per scale.
+std::vector<double> ScaleFlops(const ModelConfig& config, size_t batch, const std::vector<int32_t>& depths) {
+  const double width = static_cast<double>(config.var.width), mlp = static_cast<double>(config.var.mlp_width);
+  std::vector<double> flops;
+  double keys = 0;
+  for (size_t k = 0; k < config.num_scales(); ++k) {
+    const double tokens = static_cast<double>(config.sides[k] * config.sides[k]);
+    keys += tokens;  // an upper bound when depth varies: a block that did not run earlier holds fewer
+    const double rows = 2.0 * static_cast<double>(batch) * tokens;
+    const double block = rows * (2 * (4 * width * width + 2 * width * mlp) + 4 * keys * width);
+    flops.push_back(block * depths[k] + rows * 2 * width * static_cast<double>(config.vae.codebook_size));
+  }
+  return flops;
+}
+
+std::string List(const std::vector<double>& values) {
+  std::string text = "[";
+  for (double value : values) {
+    char number[32];
+    std::snprintf(number, sizeof number, "%s%.3f", text.size() > 1 ? "," : "", value);
+    text += number;
+  }
+  return text + "]";
+}
+
+int Main(std::map<std::string, std::string> options) {
+  const auto number = [&](const char* name, size_t fallback) {
+    return options.count(name) ? std::strtoull(options[name].c_str(), nullptr, 10) : fallback;
+  };
+  const size_t depth = number("--depth", 16), batch = number("--batch", 1), repeat = number("--repeat", 3);
+  const size_t threads = number("--threads", 2), bridge = number("--bridge", 6), subnet = number("--subnet", depth);
+  const std::string dtype_name = options.count("--dtype") ? options["--dtype"] : "f32";
+  const std::string kv_name = options.count("--kv") ? options["--kv"] : "f32";
+  const auto parse = [](const std::string& name) {
+    return name == "f16" ? DType::kF16 : name == "bf16" ? DType::kBF16 : DType::kF32;
+  };
+  const std::string path = options.count("--weights")
+                               ? options["--weights"]
+                               : (std::filesystem::temp_directory_path() /
+                                  ("nextscale-bench-d" + std::to_string(depth) + "-" + dtype_name + ".safetensors")).string();
+  const ModelConfig config = ReleasedConfig(depth);
+  if (!std::filesystem::exists(path)) WriteRandomModel(config, parse(dtype_name), path);
+
+  const double peak = GemmPeak(threads);
+  ThreadPool pool(threads);
+  const double fma_peak = PeakGflops(pool), read_rate = ReadGigabytesPerSecond(pool);
+  auto file = std::make_shared<SafetensorsFile>(path);
+  EngineOptions engine_options;
+  engine_options.threads = threads;
+  engine_options.kv_dtype = parse(kv_name);
+  engine_options.kv_bytes = size_t{4} << 30;
+  const auto open_start = Clock::now();
+  Engine engine(config, file->table(), engine_options, file, [](double) {});
+  const double open_ms = MsSince(open_start);
+
+  std::vector<int32_t> depths(config.num_scales(), static_cast<int32_t>(depth));
+  for (size_t k = bridge; k < depths.size(); ++k) depths[k] = static_cast<int32_t>(subnet);
+  GenerateOnce(engine, config, batch, depths, false);  // warm-up
+  std::vector<Run> runs;
+  for (size_t i = 0; i < repeat; ++i) runs.push_back(GenerateOnce(engine, config, batch, depths, true));
+  std::sort(runs.begin(), runs.end(), [](const Run& a, const Run& b) { return a.total_ms < b.total_ms; });
+  const Run& median = runs[runs.size() / 2];
+
+  double work = 0;
+  std::vector<double> share;
+  const std::vector<double> flops = ScaleFlops(config, batch, depths);
+  for (size_t k = 0; k < flops.size(); ++k) {
+    work += flops[k];
+    share.push_back(flops[k] / (median.scale_ms[k] * 1e6) / peak);
+  }
+  std::printf(
+      "{\"depth\":%zu,\"subnet\":%zu,\"bridge\":%zu,\"batch\":%zu,\"dtype\":\"%s\",\"kvDtype\":\"%s\",\"threads\":%zu,"
+      "\"gemmPeakGflops\":%.1f,\"fmaPeakGflops\":%.1f,\"readGigabytesPerSecond\":%.1f,\"weightBytes\":%ju,\"openMs\":%.1f,\"transformerMs\":%.1f,\"transformerShareOfPeak\":%.3f,"
+      "\"gflop\":%.1f,\"scaleMs\":%s,\"scaleShareOfPeak\":%s,\"decodeMs\":%.1f,\"peakResidentBytes\":%zu,"
+      "\"poolPeakBytes\":%zu}\n",
+      depth, subnet, bridge, batch, dtype_name.c_str(), kv_name.c_str(), threads, peak, fma_peak, read_rate,
+      static_cast<uintmax_t>(std::filesystem::file_size(path)), open_ms, median.total_ms,
+      work / (median.total_ms * 1e6) / peak, work * 1e-9, List(median.scale_ms).c_str(), List(share).c_str(),
+      median.decode_ms, StatusKilobytes("VmHWM:") * 1024, engine.Stats().pool.peak_bytes);
+  return 0;
+}
+
+}  // namespace
+}  // namespace nextscale::bench
+
+int main(int argc, char** argv) {
+  std::map<std::string, std::string> options;
+  for (int i = 1; i + 1 < argc; i += 2) options[argv[i]] = argv[i + 1];
+  try {
+    return nextscale::bench::Main(std::move(options));
+  } catch (const std::exception& error) {
+    std::fprintf(stderr, "bench: %s\n", error.what());
+    return 1;
+  }
+}

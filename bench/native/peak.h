@@ -1,0 +1,17 @@
+// What this machine can do, measured in the same process as whatever is compared with it: fused multiply-adds from
+// registers, and reading memory. Both on all threads of a pool.
+#pragma once
+
+#include <cstddef>
+
+#include "native/base/thread_pool.h"
+
+namespace nextscale::bench {
+
+// Best of `repeats` runs, GFLOP/s (a fused multiply-add counts two).
+double PeakGflops(ThreadPool& pool, int repeats = 20);
+
+// Best of `repeats` runs over a buffer much larger than the caches, GB/s.
+double ReadGigabytesPerSecond(ThreadPool& pool, int repeats = 5);
+
+}  // namespace nextscale::bench
