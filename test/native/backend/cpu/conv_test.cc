@@ -24,19 +24,23 @@ struct Case {
 };
 
 std::string Describe(const Case& c) {
-  return Message("cin ", c.cin, " cout ", c.cout, " map ", c.height, "×", c.width, " kind ", static_cast<int>(c.kind), " ",
-                 DTypeName(c.dtype), c.normalised ? " normalised" : "", c.residual ? " residual" : "");
+  return Message("cin ", c.cin, " cout ", c.cout, " map ", c.height, "×", c.width, " kind ", static_cast<int>(c.kind),
+                 " ", DTypeName(c.dtype), c.normalised ? " normalised" : "", c.residual ? " residual" : "");
 }
 
 // A map with noise in its padding columns and a canary after its end.
 struct TestMap {
   TestMap(Random& random, size_t pixels, size_t channels)
-      : stride(MapStride(channels) + 16 * random.Index(0, 1)), size(pixels * stride), buffer((size + 16) * sizeof(float)) {
+      : stride(MapStride(channels) + 16 * random.Index(0, 1)),
+        size(pixels * stride),
+        buffer((size + 16) * sizeof(float)) {
     for (size_t i = 0; i < size; ++i) data()[i] = random.Uniform();
     std::fill_n(data() + size, 16, kCanary);
   }
   float* data() { return buffer.as<float>(); }
-  bool intact() { return std::all_of(data() + size, data() + size + 16, [](float x) { return x == kCanary; }); }
+  bool intact() {
+    return std::all_of(data() + size, data() + size + 16, [](float x) { return x == kCanary; });
+  }
   size_t stride, size;
   Buffer buffer;
 };
@@ -44,8 +48,12 @@ struct TestMap {
 // Everything of one case: inputs, expected sums, and the bound that rounding may reach.
 struct Problem {
   Problem(Random& random, const Case& c)
-      : problem(c), in(random, c.height * c.width, c.cin), residual(random, OutHeight() * OutWidth(), c.cout),
-        weights(random.Floats(c.cout * c.cin * 9)), bias(random.Floats(c.cout)), gain(random.Floats(MapStride(c.cin))),
+      : problem(c),
+        in(random, c.height * c.width, c.cin),
+        residual(random, OutHeight() * OutWidth(), c.cout),
+        weights(random.Floats(c.cout * c.cin * 9)),
+        bias(random.Floats(c.cout)),
+        gain(random.Floats(MapStride(c.cin))),
         shift(random.Floats(MapStride(c.cin))) {
     for (float& value : weights) value = test::Round(value, c.dtype);
     bytes = test::Store(weights, c.dtype, true);
@@ -54,14 +62,19 @@ struct Problem {
 
   size_t OutHeight() const { return Out(problem.height); }
   size_t OutWidth() const { return Out(problem.width); }
-  size_t Out(size_t n) const { return problem.kind == ConvKind::kUp ? 2 * n : problem.kind == ConvKind::kDown ? n / 2 : n; }
+  size_t Out(size_t n) const {
+    return problem.kind == ConvKind::kUp ? 2 * n : problem.kind == ConvKind::kDown ? n / 2 : n;
+  }
 
   // The input of the window at an output-side position, and how large its rounding error may be in units of epsilon.
   double Input(ptrdiff_t y, ptrdiff_t x, size_t c, double& magnitude) {
     const ptrdiff_t up = problem.kind == ConvKind::kUp ? 2 : 1;
     magnitude = 0;
-    if (y < 0 || x < 0 || y >= up * static_cast<ptrdiff_t>(problem.height) || x >= up * static_cast<ptrdiff_t>(problem.width)) return 0;
-    const float value = in.data()[(static_cast<size_t>(y / up) * problem.width + static_cast<size_t>(x / up)) * in.stride + c];
+    if (y < 0 || x < 0 || y >= up * static_cast<ptrdiff_t>(problem.height) ||
+        x >= up * static_cast<ptrdiff_t>(problem.width))
+      return 0;
+    const float value =
+        in.data()[(static_cast<size_t>(y / up) * problem.width + static_cast<size_t>(x / up)) * in.stride + c];
     magnitude = std::abs(value);
     if (!problem.normalised) return value;
     const double normal = static_cast<double>(value) * gain[c] + shift[c];
@@ -80,7 +93,8 @@ struct Problem {
             for (size_t c = 0; c < problem.cin; ++c) {
               double input_magnitude = 0;
               const double w = weights[(o * problem.cin + c) * 9 + tap];
-              sum += w * Input(static_cast<ptrdiff_t>(y * step + tap / 3) - padding, static_cast<ptrdiff_t>(x * step + tap % 3) - padding, c, input_magnitude);
+              sum += w * Input(static_cast<ptrdiff_t>(y * step + tap / 3) - padding,
+                               static_cast<ptrdiff_t>(x * step + tap % 3) - padding, c, input_magnitude);
               magnitude += std::abs(w) * input_magnitude;
             }
           }
@@ -179,8 +193,8 @@ Case RandomCase(Random& random, bool allow_down) {
   return c;
 }
 
-// An element is one chain of 9·cin multiply-adds, a bias and a residual: at most 9·cin + 2 roundings of partial sums that
-// Σ|terms| bounds. The normalisation adds those of x·gain + shift, exp, and the quotient: 12 covers their sum.
+// An element is one chain of 9·cin multiply-adds, a bias and a residual: at most 9·cin + 2 roundings of partial sums
+// that Σ|terms| bounds. The normalisation adds those of x·gain + shift, exp, and the quotient: 12 covers their sum.
 double DirectFactor(const Case& c) { return static_cast<double>(9 * c.cin + 2 + (c.normalised ? 12 : 0)); }
 
 TEST(ConvTest, DirectWithinRoundingOfNaive) {
@@ -204,18 +218,21 @@ TEST(ConvTest, WinogradWithinRoundingOfNaive) {
       SCOPED_TRACE(Describe(c));
       Problem problem(random, c);
       const std::vector<float> found = problem.Run(2, ConvAlgorithm::kWinograd, repeat % 2 == 0);
-      // The transforms' row sums of absolute values give at most 48² times the direct bound for a single element (row 3 of Aᵀ
-      // with |Bᵀ| and |G| behind it), over terms of the largest size; its rounding is random, so the root mean square is sharp.
+      // The transforms' row sums of absolute values give at most 48² times the direct bound for a single element (row 3
+      // of Aᵀ with |Bᵀ| and |G| behind it), over terms of the largest size; its rounding is random, so the root mean
+      // square is sharp.
       for (size_t i = 0; i < found.size(); ++i) {
         const double largest = static_cast<double>(c.cin) * (c.normalised ? 2 : 1) + 3;
-        ASSERT_LE(std::abs(found[i] - problem.expected[i]), 48 * 48 * kEpsilon * (static_cast<double>(c.cin) + 24) * largest);
+        ASSERT_LE(std::abs(found[i] - problem.expected[i]),
+                  48 * 48 * kEpsilon * (static_cast<double>(c.cin) + 24) * largest);
       }
       EXPECT_LE(RelativeRms(problem, found), 16 * kEpsilon);
     }
   });
 }
 
-// Maps of several blocks and channels past one staged piece, with more input than scratch would hold at the first block size.
+// Maps of several blocks and channels past one staged piece, with more input than scratch would hold at the first block
+// size.
 TEST(ConvTest, LargerMapsAndManyChannels) {
   Random random(3);
   for (const Case& c : {Case{33, 20, 37, 70, ConvKind::kSame, DType::kF32, true, true},
@@ -235,11 +252,13 @@ TEST(ConvTest, LargerMapsAndManyChannels) {
 TEST(ConvTest, BitIdenticalForAnyNumberOfThreads) {
   ForEachTarget([] {
     Random random(4);
-    for (const Case& c : {Case{19, 37, 21, 18, ConvKind::kSame, DType::kF32, true, true}, Case{19, 70, 8, 6, ConvKind::kUp, DType::kBF16, false, false}}) {
+    for (const Case& c : {Case{19, 37, 21, 18, ConvKind::kSame, DType::kF32, true, true},
+                          Case{19, 70, 8, 6, ConvKind::kUp, DType::kBF16, false, false}}) {
       Problem problem(random, c);
       for (const ConvAlgorithm algorithm : {ConvAlgorithm::kDirect, ConvAlgorithm::kWinograd}) {
         const std::vector<float> one = problem.Run(1, algorithm, true);
-        for (size_t threads : {2, 3, 7}) EXPECT_EQ(problem.Run(threads, algorithm, false), one) << Describe(c) << " threads " << threads;
+        for (size_t threads : {2, 3, 7})
+          EXPECT_EQ(problem.Run(threads, algorithm, false), one) << Describe(c) << " threads " << threads;
       }
     }
   });

@@ -17,7 +17,7 @@ struct Norm {
 };
 
 Norm RunNorm(size_t threads, const std::vector<float>& x, size_t stride, size_t pixels, size_t channels, size_t groups,
-         const std::vector<float>& weight, const std::vector<float>& bias) {
+             const std::vector<float>& weight, const std::vector<float>& bias) {
   Context context(threads);
   Norm norm{std::vector<float>(MapStride(channels)), std::vector<float>(MapStride(channels))};
   std::vector<double> workspace(GroupNormWorkspace(pixels, groups));
@@ -59,13 +59,15 @@ TEST(GroupNormTest, MatchesNaiveMoments) {
         const double count = static_cast<double>(pixels * width);
         each([&](double value) { mean += value / count; });
         each([&](double value) { variance += (value - mean) * (value - mean) / count; });
-        // f32 sums over pieces of 256 pixels: the mean is good to 256 roundings of |mean|, differences to one of |mean|.
+        // f32 sums over pieces of 256 pixels: the mean is good to 256 roundings of |mean|, differences to one of
+        // |mean|.
         const double mean_error = 64 * 0x1p-24 * (std::abs(mean) + 1);
         for (size_t c = g * width; c < (g + 1) * width; ++c) {
           const double gain = weight[c] / std::sqrt(variance + 1e-6);
           const double tolerance = std::abs(gain) * (2e-5 + 4 * mean_error * mean_error / (variance + 1e-6));
           ASSERT_NEAR(norm.gain[c], gain, tolerance) << "channels " << channels << " pixels " << pixels;
-          ASSERT_NEAR(norm.shift[c], bias[c] - mean * gain, std::abs(mean) * tolerance + std::abs(gain) * mean_error + 1e-6);
+          ASSERT_NEAR(norm.shift[c], bias[c] - mean * gain,
+                      std::abs(mean) * tolerance + std::abs(gain) * mean_error + 1e-6);
         }
       }
       for (size_t c = channels; c < MapStride(channels); ++c) ASSERT_EQ(norm.gain[c], 0.0f);
@@ -76,7 +78,8 @@ TEST(GroupNormTest, MatchesNaiveMoments) {
 TEST(GroupNormTest, BitIdenticalForAnyNumberOfThreads) {
   Random random(2);
   const size_t channels = 96, pixels = 2900;
-  const std::vector<float> x = random.Floats(pixels * channels), weight = random.Floats(channels), bias = random.Floats(channels);
+  const std::vector<float> x = random.Floats(pixels * channels), weight = random.Floats(channels),
+                           bias = random.Floats(channels);
   const Norm one = RunNorm(1, x, channels, pixels, channels, 32, weight, bias);
   for (size_t threads : {2, 3, 5}) {
     const Norm more = RunNorm(threads, x, channels, pixels, channels, 32, weight, bias);
@@ -89,11 +92,18 @@ TEST(GroupNormTest, NormalizeMapAppliesGainAndShift) {
   ForEachTarget([] {
     Random random(3);
     const size_t channels = 37, pixels = 600, stride = MapStride(channels);
-    const std::vector<float> x = random.Floats(pixels * stride), gain = random.Floats(stride), shift = random.Floats(stride);
+    const std::vector<float> x = random.Floats(pixels * stride), gain = random.Floats(stride),
+                             shift = random.Floats(stride);
     std::vector<float> out(x.size(), 9.0f);
     Context context(2);
-    NormalizeMap(context, {.out = out.data(), .out_stride = stride, .x = x.data(), .x_stride = stride, .num_pixels = pixels,
-                           .channels = channels, .gain = gain.data(), .shift = shift.data()});
+    NormalizeMap(context, {.out = out.data(),
+                           .out_stride = stride,
+                           .x = x.data(),
+                           .x_stride = stride,
+                           .num_pixels = pixels,
+                           .channels = channels,
+                           .gain = gain.data(),
+                           .shift = shift.data()});
     for (size_t p = 0; p < pixels; ++p) {
       for (size_t c = 0; c < channels; ++c) {
         const double expected = static_cast<double>(x[p * stride + c]) * gain[c] + shift[c];

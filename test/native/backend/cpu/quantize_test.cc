@@ -14,7 +14,11 @@ using test::Random;
 std::vector<int32_t> Nearest(const Codebook& codebook, const std::vector<float>& rows, size_t stride) {
   Context context(2);
   std::vector<int32_t> tokens(rows.size() / stride, -1);
-  NearestCode(context, {.tokens = tokens.data(), .rows = rows.data(), .stride = stride, .num_rows = tokens.size(), .codebook = &codebook});
+  NearestCode(context, {.tokens = tokens.data(),
+                        .rows = rows.data(),
+                        .stride = stride,
+                        .num_rows = tokens.size(),
+                        .codebook = &codebook});
   return tokens;
 }
 
@@ -29,7 +33,8 @@ TEST(NearestCodeTest, MatchesNaive) {
       for (size_t i = 0; i < tokens.size(); ++i) {
         const auto distance = [&](size_t v) {
           double sum = 0;
-          for (size_t e = 0; e < dim; ++e) sum += std::pow(static_cast<double>(rows[i * stride + e]) - codes[v * dim + e], 2);
+          for (size_t e = 0; e < dim; ++e)
+            sum += std::pow(static_cast<double>(rows[i * stride + e]) - codes[v * dim + e], 2);
           return sum;
         };
         double smallest = distance(0);
@@ -37,7 +42,8 @@ TEST(NearestCodeTest, MatchesNaive) {
         ASSERT_GE(tokens[i], 0);
         ASSERT_LT(tokens[i], static_cast<int32_t>(size));
         // The chosen code is a nearest one up to the rounding of a sum of dim + 2 terms.
-        ASSERT_LE(distance(static_cast<size_t>(tokens[i])), smallest * (1 + 2 * static_cast<double>(dim + 2) * 0x1p-24));
+        ASSERT_LE(distance(static_cast<size_t>(tokens[i])),
+                  smallest * (1 + 2 * static_cast<double>(dim + 2) * 0x1p-24));
       }
     }
   });
@@ -56,7 +62,8 @@ TEST(NearestCodeTest, FirstOfEqualCodes) {
       size_t first = 0;
       double smallest = 1e9;
       for (size_t v = 0; v < size; ++v) {
-        const double distance = std::pow(rows[i * 2] - codes[v * 2], 2) + std::pow(rows[i * 2 + 1] - codes[v * 2 + 1], 2);
+        const double distance =
+            std::pow(rows[i * 2] - codes[v * 2], 2) + std::pow(rows[i * 2 + 1] - codes[v * 2 + 1], 2);
         if (distance < smallest) smallest = distance, first = v;
       }
       ASSERT_EQ(tokens[i], static_cast<int32_t>(first));

@@ -15,8 +15,13 @@ std::vector<float> RunBicubic(const std::vector<float>& in, size_t in_side, size
   Context context(2);
   const size_t stride = MapStride(channels);
   std::vector<float> out(out_side * out_side * stride);
-  Bicubic(context, {.out = out.data(), .out_stride = stride, .out_side = out_side, .in = in.data(), .in_stride = stride,
-                    .in_side = in_side, .channels = channels});
+  Bicubic(context, {.out = out.data(),
+                    .out_stride = stride,
+                    .out_side = out_side,
+                    .in = in.data(),
+                    .in_stride = stride,
+                    .in_side = in_side,
+                    .channels = channels});
   return out;
 }
 
@@ -30,20 +35,25 @@ double Keys(double d) {
 
 TEST(BicubicTest, MatchesNaive) {
   Random random(1);
-  for (const auto& [in_side, out_side] : {std::pair<size_t, size_t>{1, 16}, {2, 16}, {3, 8}, {5, 16}, {13, 16}, {9, 32}, {7, 7}, {4, 5}}) {
+  for (const auto& [in_side, out_side] :
+       {std::pair<size_t, size_t>{1, 16}, {2, 16}, {3, 8}, {5, 16}, {13, 16}, {9, 32}, {7, 7}, {4, 5}}) {
     const size_t channels = random.Index(1, 35), stride = MapStride(channels);
     const std::vector<float> in = random.Floats(in_side * in_side * stride);
     const std::vector<float> out = RunBicubic(in, in_side, out_side, channels);
     const double ratio = static_cast<double>(in_side) / static_cast<double>(out_side);
-    const auto clamp = [&](ptrdiff_t i) { return static_cast<size_t>(std::clamp<ptrdiff_t>(i, 0, static_cast<ptrdiff_t>(in_side) - 1)); };
+    const auto clamp = [&](ptrdiff_t i) {
+      return static_cast<size_t>(std::clamp<ptrdiff_t>(i, 0, static_cast<ptrdiff_t>(in_side) - 1));
+    };
     for (size_t y = 0; y < out_side; ++y) {
       for (size_t x = 0; x < out_side; ++x) {
-        const double py = ratio * (static_cast<double>(y) + 0.5) - 0.5, px = ratio * (static_cast<double>(x) + 0.5) - 0.5;
+        const double py = ratio * (static_cast<double>(y) + 0.5) - 0.5,
+                     px = ratio * (static_cast<double>(x) + 0.5) - 0.5;
         for (size_t c = 0; c < channels; ++c) {
           double expected = 0;
           for (ptrdiff_t i = -3; i < static_cast<ptrdiff_t>(in_side) + 3; ++i) {
             for (ptrdiff_t j = -3; j < static_cast<ptrdiff_t>(in_side) + 3; ++j) {
-              expected += Keys(py - static_cast<double>(i)) * Keys(px - static_cast<double>(j)) * in[(clamp(i) * in_side + clamp(j)) * stride + c];
+              expected += Keys(py - static_cast<double>(i)) * Keys(px - static_cast<double>(j)) *
+                          in[(clamp(i) * in_side + clamp(j)) * stride + c];
             }
           }
           // The position is rounded in f32 (about 16 · 2⁻²⁴), the kernel's slope is below 1.5, its weights sum below 3.
@@ -64,11 +74,17 @@ TEST(BicubicTest, IdentityWhereSidesAreEqual) {
 TEST(AreaDownTest, MatchesNaive) {
   Random random(3);
   Context context(2);
-  for (const auto& [in_side, out_side] : {std::pair<size_t, size_t>{16, 1}, {16, 5}, {16, 13}, {8, 6}, {16, 16}, {32, 9}}) {
+  for (const auto& [in_side, out_side] :
+       {std::pair<size_t, size_t>{16, 1}, {16, 5}, {16, 13}, {8, 6}, {16, 16}, {32, 9}}) {
     const size_t channels = random.Index(1, 35), stride = channels + 3;
     const std::vector<float> in = random.Floats(channels * in_side * in_side);
     std::vector<float> out(out_side * out_side * stride, 7.0f);
-    AreaDown(context, {.out = out.data(), .out_stride = stride, .out_side = out_side, .in = in.data(), .in_side = in_side, .channels = channels});
+    AreaDown(context, {.out = out.data(),
+                       .out_stride = stride,
+                       .out_side = out_side,
+                       .in = in.data(),
+                       .in_side = in_side,
+                       .channels = channels});
     for (size_t y = 0; y < out_side; ++y) {
       for (size_t x = 0; x < out_side; ++x) {
         for (size_t c = 0; c < channels; ++c) {
@@ -88,7 +104,10 @@ TEST(AreaDownTest, MatchesNaive) {
     }
   }
   std::vector<float> in(4), out(9);
-  EXPECT_THROW(AreaDown(context, {.out = out.data(), .out_stride = 1, .out_side = 3, .in = in.data(), .in_side = 2, .channels = 1}), Error);
+  EXPECT_THROW(
+      AreaDown(context,
+               {.out = out.data(), .out_stride = 1, .out_side = 3, .in = in.data(), .in_side = 2, .channels = 1}),
+      Error);
 }
 
 TEST(PlanarTest, ThereAndBack) {

@@ -1,0 +1,69 @@
+/** The built package as its users get it: both module systems, types, files, and no registry names in the lockfile. */
+
+import { execFileSync } from "node:child_process";
+import { existsSync, readFileSync } from "node:fs";
+import { createRequire } from "node:module";
+import { dirname, join } from "node:path";
+import { fileURLToPath } from "node:url";
+import { expect, test } from "vitest";
+
+const root = join(dirname(fileURLToPath(import.meta.url)), "..", "..");
+const manifest = JSON.parse(readFileSync(join(root, "package.json"), "utf8"));
+const require = createRequire(join(root, "package.json"));
+
+test("import and require give the same names", async () => {
+  const esm = Object.keys(await import(join(root, manifest.exports["."].import.default)));
+  const cjs = Object.keys(require("nextscale")).filter((name) => name !== "__esModule");
+  expect(esm).toContain("loadModel");
+  expect(cjs.sort()).toEqual(esm.filter((name) => name !== "default").sort());
+});
+
+test("a CommonJS program reaches the addon", () => {
+  const script = "console.log(JSON.stringify(require('nextscale').describeBinding()))";
+  const output = execFileSync(process.execPath, ["-e", script], { cwd: root, encoding: "utf8" });
+  expect(JSON.parse(output)).toMatchObject({
+    path: expect.stringMatching(/nextscale.*\.node$/),
+    version: manifest.version,
+  });
+});
+
+test("every path of the manifest exists after a build", () => {
+  const { import: esm, require: cjs } = manifest.exports["."];
+  for (const path of [
+    ...Object.values(esm),
+    ...Object.values(cjs),
+    manifest.main,
+    manifest.types,
+    ...Object.values(manifest.bin),
+  ]) {
+    expect(existsSync(join(root, path as string)), path as string).toBe(true);
+  }
+});
+
+test("nothing runs at install", () => {
+  for (const script of ["preinstall", "install", "postinstall"]) expect(manifest.scripts[script]).toBeUndefined();
+  expect(manifest.gypfile).toBe(false);
+});
+
+test("what is packed holds the build and the bundled model, and no sources or tests", () => {
+  const output = execFileSync("npm", ["pack", "--dry-run", "--json", "--ignore-scripts"], {
+    cwd: root,
+    encoding: "utf8",
+    stdio: ["ignore", "pipe", "ignore"],
+  });
+  const files: string[] = JSON.parse(output)[0].files.map(({ path }: { path: string }) => path);
+  for (const path of [
+    "dist/index.js",
+    "dist/index.cjs",
+    "dist/index.d.ts",
+    "dist/cli.js",
+    "models/digits.safetensors",
+  ]) {
+    expect(files).toContain(path);
+  }
+  expect(files.filter((path) => /^(lib|native|test|node_modules|build)\//.test(path))).toEqual([]);
+});
+
+test("the lockfile names no registry", () => {
+  expect(readFileSync(join(root, "package-lock.json"), "utf8")).not.toMatch(/"resolved":/);
+});

@@ -1,0 +1,285 @@
+#include "native/generate/engine.h"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <atomic>
+#include <limits>
+#include <random>
+
+#include "test/native/generate/engine_harness.h"
+
+namespace nextscale {
+namespace {
+
+TEST(Engine, ScalesComeInOrderWithTheirPlan) {
+  TestModel model;
+  const auto engine = Open(model);
+  Recording recording;
+  engine->Start(Simple({1, 2}, 5, {6, 4, 3, 2}), recording.MakeListener());
+  ASSERT_TRUE(recording.Wait().ok);
+  const auto scales = recording.scales();
+  ASSERT_EQ(scales.size(), kScales);
+  const std::vector<size_t> depths = {6, 4, 3, 2};
+  for (size_t k = 0; k < kScales; ++k) {
+    EXPECT_EQ(scales[k].index, k);
+    EXPECT_EQ(scales[k].side, model.config.sides[k]);
+    EXPECT_EQ(scales[k].depth, depths[k]);
+    EXPECT_EQ(scales[k].reason, DepthReason::kPlan);
+    EXPECT_EQ(scales[k].tokens.size(), 2 * scales[k].side * scales[k].side);
+  }
+  const std::vector<int32_t> tokens = recording.tokens();
+  EXPECT_GT(*std::max_element(tokens.begin(), tokens.end()), *std::min_element(tokens.begin(), tokens.end()));
+  EXPECT_EQ(engine->Stats().pool.peak_bytes, engine->PeakBytes({6, 4, 3, 2}, 4));
+  ExpectIdle(*engine);
+}
+
+// Same tokens alone, in shuffled mixes, at any number of threads, with a pool that makes some wait.
+TEST(Engine, TokensDoNotDependOnCompany) {
+  TestModel model;
+  const std::vector<Request> mix = Mix(11, 12);
+  std::vector<std::vector<int32_t>> expected;
+  {
+    const auto engine = Open(model);
+    for (const Request& request : mix) expected.push_back(Alone(*engine, request));
+  }
+  size_t distinct = 0;
+  for (size_t i = 1; i < expected.size(); ++i) distinct += expected[i] != expected[0];
+  EXPECT_EQ(distinct, expected.size() - 1);
+  std::mt19937_64 random(12);
+  for (size_t round = 0; round < 6; ++round) {
+    const size_t rows = 6 * 14 * 6 + 25 * 6;  // the greatest possible peak of one of them
+    const auto engine = Open(model, 1 + round % 3, (round < 3 ? 100 : 2) * rows * kRowBytes);
+    std::vector<size_t> order(mix.size());
+    for (size_t i = 0; i < order.size(); ++i) order[i] = i;
+    std::shuffle(order.begin(), order.end(), random);
+    std::vector<Recording> recordings(mix.size());
+    for (size_t i : order) engine->Start(mix[i], recordings[i].MakeListener());
+    for (size_t i : order) {
+      const EndResult end = recordings[i].Wait();
+      ASSERT_TRUE(end.ok) << end.message;
+      EXPECT_EQ(recordings[i].tokens(), expected[i]) << "request " << i << " round " << round;
+    }
+    ExpectIdle(*engine);
+  }
+}
+
+// A request that is larger than a batch runs image by image; every image is what it is alone.
+TEST(Engine, ImagesOfALargeRequestAreIndependent) {
+  TestModel model;
+  const auto engine = Open(model, 2);
+  std::vector<int32_t> labels(60);  // 60 · 2 · 25 rows at the last scale
+  for (size_t i = 0; i < labels.size(); ++i) labels[i] = static_cast<int32_t>(i % 6);
+  Recording recording;
+  engine->Start(Simple(labels, 3), recording.MakeListener());
+  ASSERT_TRUE(recording.Wait().ok);
+  EXPECT_LE(engine->Stats().max_batch_rows, 2048u);
+  EXPECT_GT(engine->Stats().steps, kScales);
+  const auto scales = recording.scales();
+  for (size_t image : {0, 17, 41, 59}) {
+    Request single = Simple({labels[image]}, 3);
+    single.first_image = image;
+    const std::vector<int32_t> alone = Alone(*engine, single);
+    std::vector<int32_t> found;
+    for (const ScaleResult& scale : scales) {
+      const size_t n = scale.side * scale.side;
+      found.insert(found.end(), scale.tokens.begin() + image * n, scale.tokens.begin() + (image + 1) * n);
+    }
+    EXPECT_EQ(found, alone) << "image " << image;
+  }
+}
+
+TEST(Engine, CancellingOneLeavesTheOthersBitIdentical) {
+  TestModel model;
+  const auto engine = Open(model, 2);
+  Request other = Simple({1, 2, 3}, 9, {6, 5, 4, 3});
+  other.capture = true;
+  Recording solo;
+  engine->Start(other, solo.MakeListener());
+  ASSERT_TRUE(solo.Wait().ok);
+  for (size_t at = 0; at < kScales; ++at) {
+    Recording victim, survivor;
+    std::atomic<uint64_t> id{0};
+    Gate gate;
+    // Both stand before the same scale when the victim is cancelled.
+    id = engine->Start(Simple({0, 4}, 1), victim.MakeListener([&](const ScaleResult& scale) {
+      if (scale.index + 1 == at) gate.Enter();
+    }));
+    engine->Start(other, survivor.MakeListener());
+    if (at > 0) gate.AwaitEntered();
+    engine->Cancel(id);
+    gate.Open();
+    const EndResult end = victim.Wait();
+    if (at > 0) {
+      EXPECT_FALSE(end.ok);
+      EXPECT_EQ(end.code, ErrorCode::kAborted);
+      EXPECT_LE(victim.scales().size(), at);
+    }
+    ASSERT_TRUE(survivor.Wait().ok);
+    EXPECT_EQ(survivor.tokens(), solo.tokens());
+    for (size_t k = 0; k < kScales; ++k) {
+      EXPECT_EQ(survivor.scales()[k].logits, solo.scales()[k].logits);
+      EXPECT_EQ(survivor.scales()[k].hidden, solo.scales()[k].hidden);
+    }
+    EXPECT_EQ(victim.ends(), 1);
+  }
+  ExpectIdle(*engine);
+}
+
+TEST(Engine, BadRequestsEndThroughTheirListener) {
+  TestModel model;
+  const auto engine = Open(model);
+  std::vector<Request> bad(7, Simple({1}, 1));
+  bad[0].labels = {6};
+  bad[1].labels = {};
+  bad[2].depths = {6, 6, 6};
+  bad[3].depths[1] = 1;
+  bad[4].guidance[2] = std::numeric_limits<float>::quiet_NaN();
+  bad[5].forced_tokens.assign(kTokens, 32);
+  bad[6].top_k = 33;
+  for (const Request& request : bad) {
+    Recording recording;
+    engine->Start(request, recording.MakeListener());
+    const EndResult end = recording.Wait();
+    EXPECT_FALSE(end.ok);
+    EXPECT_EQ(end.code, ErrorCode::kInvalidArgument);
+    EXPECT_FALSE(end.message.empty());
+  }
+}
+
+// Finite weights whose product overflows: only the generation that meets them fails.
+TEST(Engine, LogitsThatAreNotFiniteFailOnlyTheirGeneration) {
+  TestModel model;
+  std::vector<float>& embedding = model.Values("var.class_emb.weight");
+  for (size_t i = 0; i < 24; ++i) embedding[3 * 24 + i] = 3e38f;  // label 3
+  const auto engine = Open(model);
+  Recording broken, good;
+  engine->Start(Simple({3}, 1), broken.MakeListener());
+  engine->Start(Simple({1}, 1), good.MakeListener());
+  const EndResult end = broken.Wait();
+  EXPECT_EQ(end.code, ErrorCode::kNotFinite);
+  EXPECT_NE(end.message.find("scale 0"), std::string::npos) << end.message;
+  EXPECT_TRUE(good.Wait().ok);
+  ExpectIdle(*engine);
+}
+
+TEST(Engine, ForcedTokensAndCaptureReplayAGeneration) {
+  TestModel model;
+  const auto engine = Open(model);
+  Request request = Simple({1, 3}, 6, {6, 3, 6, 2});
+  request.capture = true;
+  Recording drawn, forced;
+  engine->Start(request, drawn.MakeListener());
+  ASSERT_TRUE(drawn.Wait().ok);
+  for (size_t image = 0; image < 2; ++image) {
+    for (const ScaleResult& scale : drawn.scales()) {
+      const size_t n = scale.side * scale.side;
+      request.forced_tokens.insert(request.forced_tokens.end(), scale.tokens.begin() + image * n,
+                                   scale.tokens.begin() + (image + 1) * n);
+    }
+  }
+  request.seed = 99;
+  engine->Start(request, forced.MakeListener());
+  ASSERT_TRUE(forced.Wait().ok);
+  EXPECT_EQ(forced.tokens(), drawn.tokens());
+  for (size_t k = 0; k < kScales; ++k) {
+    const ScaleResult scale = drawn.scales()[k];
+    const size_t n = scale.side * scale.side;
+    EXPECT_EQ(forced.scales()[k].logits, scale.logits);
+    EXPECT_EQ(scale.logits.size(), 2 * n * 32);
+    EXPECT_EQ(scale.f_hat.size(), 2 * 4 * 25u);
+    EXPECT_EQ(scale.hidden.size(), (1 + scale.depth) * 4 * n * 24);
+    EXPECT_EQ(scale.next_input.empty(), k + 1 == kScales);
+  }
+}
+
+TEST(Engine, DecodeOfAGenerationIsDecodeOfItsTokens) {
+  TestModel model;
+  const auto engine = Open(model);
+  Recording recording;
+  const uint64_t id = engine->Start(Simple({1, 3}, 6), recording.MakeListener());
+  ASSERT_TRUE(recording.Wait().ok);
+  std::vector<int32_t> tokens;
+  for (size_t image = 0; image < 2; ++image) {
+    for (const ScaleResult& scale : recording.scales()) {
+      const size_t n = scale.side * scale.side;
+      tokens.insert(tokens.end(), scale.tokens.begin() + image * n, scale.tokens.begin() + (image + 1) * n);
+    }
+  }
+  const size_t numbers = 2 * 3 * 10 * 10;
+  std::vector<float> first(numbers), second(numbers);
+  std::vector<uint8_t> bytes(numbers);
+  Recording a, b, c, d;
+  engine->DecodeGeneration(id, nullptr, first.data(), a.MakeDone());
+  engine->Decode(tokens, 2, nullptr, second.data(), b.MakeDone());
+  engine->Decode(tokens, 2, bytes.data(), nullptr, c.MakeDone());
+  EXPECT_TRUE(a.Wait().ok && b.Wait().ok && c.Wait().ok);
+  EXPECT_EQ(first, second);
+  for (size_t pixel = 0; pixel < 100; ++pixel) {
+    for (size_t channel = 0; channel < 3; ++channel) {
+      EXPECT_EQ(bytes[300 + pixel * 3 + channel], static_cast<uint8_t>(second[300 + channel * 100 + pixel] * 255 + 0.5f));
+    }
+  }
+  engine->Release(id);
+  engine->DecodeGeneration(id, nullptr, first.data(), d.MakeDone());
+  EXPECT_EQ(d.Wait().code, ErrorCode::kInvalidArgument);
+}
+
+TEST(Engine, EncodeGivesTheTokensOfItsTrace) {
+  TestModel model;
+  const auto engine = Open(model);
+  std::mt19937 random(1);
+  std::vector<float> pixels(300), f(100), f_hats(kScales * 100), decoded(300), traced(300);
+  for (float& value : pixels) value = std::uniform_real_distribution<float>(-1, 1)(random);
+  std::vector<int32_t> tokens(kTokens);
+  Recording a, b;
+  engine->Encode(pixels, 1, tokens.data(), a.MakeDone());
+  engine->EncodeTrace(pixels, f.data(), f_hats.data(), b.MakeDone());
+  ASSERT_TRUE(a.Wait().ok) << a.Wait().message;
+  ASSERT_TRUE(b.Wait().ok);
+  Request forced = Simple({0}, 0);
+  forced.forced_tokens = tokens;
+  forced.capture = true;
+  Recording replay;
+  engine->Start(forced, replay.MakeListener());
+  ASSERT_TRUE(replay.Wait().ok);
+  for (size_t k = 0; k < kScales; ++k) {
+    EXPECT_EQ(replay.scales()[k].f_hat, std::vector<float>(f_hats.begin() + k * 100, f_hats.begin() + (k + 1) * 100));
+  }
+}
+
+TEST(Engine, PreviewsAreMadeWhenAskedFor) {
+  TestModel model;
+  const auto engine = Open(model);
+  std::vector<float> matrix(15);
+  matrix[4] = 0.5f;  // red: a constant
+  matrix[9] = 2.0f;  // green: more than white
+  engine->SetPreviewMatrix(matrix);
+  EXPECT_THROW(engine->SetPreviewMatrix({1, 2}), Error);
+  Request request = Simple({1, 2}, 1);
+  request.preview = Preview::kLinear;
+  Recording linear;
+  engine->Start(request, linear.MakeListener());
+  ASSERT_TRUE(linear.Wait().ok);
+  const ScaleResult scale = linear.scales()[2];
+  ASSERT_EQ(scale.preview.size(), 2 * 25 * 3u);
+  EXPECT_EQ(std::vector<uint8_t>(scale.preview.begin(), scale.preview.begin() + 3), (std::vector<uint8_t>{128, 255, 0}));
+
+  request.preview = Preview::kDecode;
+  Recording decode, beside;
+  const uint64_t id = engine->Start(request, decode.MakeListener());
+  engine->Start(Simple({4}, 2), beside.MakeListener());
+  ASSERT_TRUE(decode.Wait().ok && beside.Wait().ok);
+  EXPECT_EQ(decode.tokens(), linear.tokens());
+  std::vector<uint8_t> image(600);
+  Recording done;
+  engine->DecodeGeneration(id, image.data(), nullptr, done.MakeDone());
+  ASSERT_TRUE(done.Wait().ok);
+  EXPECT_EQ(decode.scales().back().preview, image);
+}
+
+// Random arrivals, depths, raises, cancels and releases from several threads: no generation is lost, nothing leaks, the
+// budget holds. Under ThreadSanitizer this is the race test.
+
+}  // namespace
+}  // namespace nextscale
