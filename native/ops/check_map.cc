@@ -7,8 +7,8 @@ namespace {
 
 void CheckMap(const char* op, const char* argument, const void* data, size_t stride, size_t channels) {
   NS_REQUIRE(data != nullptr, ErrorCode::kInvalidArgument, op, ": ", argument, " is missing");
-  NS_REQUIRE(stride >= MapStride(channels) && stride % 16 == 0, ErrorCode::kInvalidArgument, op, ": stride of ", argument,
-             " is ", stride, ", expected a multiple of 16 >= ", channels);
+  NS_REQUIRE(stride >= MapStride(channels) && stride % 16 == 0, ErrorCode::kInvalidArgument, op, ": stride of ",
+             argument, " is ", stride, ", expected a multiple of 16 >= ", channels);
 }
 
 }  // namespace
@@ -18,8 +18,8 @@ void CheckPackConv(const TensorView& weights, const std::vector<float>& bias, co
                  weights.shape[1] > 0,
              ErrorCode::kInvalidArgument, name, ": expected the shape [out, in, 3, 3]");
   NS_REQUIRE(weights.data != nullptr, ErrorCode::kInvalidArgument, name, ": no data");
-  NS_REQUIRE(bias.size() == weights.shape[0], ErrorCode::kInvalidArgument, name, ": ", bias.size(), " biases, expected ",
-             weights.shape[0]);
+  NS_REQUIRE(bias.size() == weights.shape[0], ErrorCode::kInvalidArgument, name, ": ", bias.size(),
+             " biases, expected ", weights.shape[0]);
 }
 
 void CheckConv(const ConvArgs& args) {
@@ -28,9 +28,10 @@ void CheckConv(const ConvArgs& args) {
   CheckMap("conv", "out", args.out, args.out_stride, args.weights->cout);
   if (args.residual != nullptr) CheckMap("conv", "residual", args.residual, args.residual_stride, args.weights->cout);
   NS_REQUIRE(args.in != args.out, ErrorCode::kInvalidArgument, "conv: out may not be in");
-  NS_REQUIRE((args.gain == nullptr) == (args.shift == nullptr), ErrorCode::kInvalidArgument, "conv: gain and shift go together");
-  NS_REQUIRE(args.out_height() > 0 && args.out_width() > 0, ErrorCode::kInvalidArgument, "conv: map of ", args.in_height, " × ",
-             args.in_width, " pixels is too small");
+  NS_REQUIRE((args.gain == nullptr) == (args.shift == nullptr), ErrorCode::kInvalidArgument,
+             "conv: gain and shift go together");
+  NS_REQUIRE(args.out_height() > 0 && args.out_width() > 0, ErrorCode::kInvalidArgument, "conv: map of ",
+             args.in_height, " × ", args.in_width, " pixels is too small");
   NS_REQUIRE(args.kind != ConvKind::kDown || args.algorithm != ConvAlgorithm::kWinograd, ErrorCode::kInvalidArgument,
              "conv: no Winograd form at stride 2");
   const size_t needed = ConvWorkspace(args);
@@ -41,8 +42,8 @@ void CheckConv(const ConvArgs& args) {
 void CheckGroupNorm(const GroupNormArgs& args) {
   CheckMap("group norm", "x", args.x, args.x_stride, args.channels);
   NS_REQUIRE(args.num_pixels > 0, ErrorCode::kInvalidArgument, "group norm: empty map");
-  NS_REQUIRE(args.num_groups > 0 && args.channels > 0 && args.channels % args.num_groups == 0, ErrorCode::kInvalidArgument,
-             "group norm: ", args.channels, " channels in ", args.num_groups, " groups");
+  NS_REQUIRE(args.num_groups > 0 && args.channels > 0 && args.channels % args.num_groups == 0,
+             ErrorCode::kInvalidArgument, "group norm: ", args.channels, " channels in ", args.num_groups, " groups");
   NS_REQUIRE(args.gain != nullptr && args.shift != nullptr && args.weight != nullptr && args.bias != nullptr &&
                  args.workspace != nullptr,
              ErrorCode::kInvalidArgument, "group norm: an array is missing");
@@ -51,7 +52,8 @@ void CheckGroupNorm(const GroupNormArgs& args) {
 void CheckNormalizeMap(const NormalizeMapArgs& args) {
   CheckMap("normalize map", "x", args.x, args.x_stride, args.channels);
   CheckMap("normalize map", "out", args.out, args.out_stride, args.channels);
-  NS_REQUIRE(args.gain != nullptr && args.shift != nullptr, ErrorCode::kInvalidArgument, "normalize map: gain or shift is missing");
+  NS_REQUIRE(args.gain != nullptr && args.shift != nullptr, ErrorCode::kInvalidArgument,
+             "normalize map: gain or shift is missing");
 }
 
 void CheckBicubic(const BicubicArgs& args) {
@@ -62,15 +64,17 @@ void CheckBicubic(const BicubicArgs& args) {
 
 void CheckAreaDown(const AreaDownArgs& args) {
   NS_REQUIRE(args.in != nullptr && args.out != nullptr, ErrorCode::kInvalidArgument, "area: in or out is missing");
-  NS_REQUIRE(args.out_side > 0 && args.out_side <= args.in_side, ErrorCode::kInvalidArgument, "area: side ", args.out_side,
-             ", expected 1..", args.in_side);
+  NS_REQUIRE(args.out_side > 0 && args.out_side <= args.in_side, ErrorCode::kInvalidArgument, "area: side ",
+             args.out_side, ", expected 1..", args.in_side);
   NS_REQUIRE(args.out_stride >= args.channels, ErrorCode::kInvalidArgument, "area: stride ", args.out_stride, " for ",
              args.channels, " channels");
 }
 
 void CheckNearestCode(const NearestCodeArgs& args) {
-  NS_REQUIRE(args.codebook != nullptr && args.codebook->size > 0, ErrorCode::kInvalidArgument, "nearest code: no codebook");
-  NS_REQUIRE(args.rows != nullptr && args.tokens != nullptr, ErrorCode::kInvalidArgument, "nearest code: an array is missing");
+  NS_REQUIRE(args.codebook != nullptr && args.codebook->size > 0, ErrorCode::kInvalidArgument,
+             "nearest code: no codebook");
+  NS_REQUIRE(args.rows != nullptr && args.tokens != nullptr, ErrorCode::kInvalidArgument,
+             "nearest code: an array is missing");
   NS_REQUIRE(args.stride >= args.codebook->dim, ErrorCode::kInvalidArgument, "nearest code: stride ", args.stride,
              ", expected >= ", args.codebook->dim);
 }

@@ -1,4 +1,5 @@
-// Shape checks of the ops on maps (convolution, group norm, resampling, quantization); as check.h for the transformer's.
+// Shape checks of the ops on maps (convolution, group norm, resampling, quantization); as check.h for the
+// transformer's.
 #pragma once
 
 #include "native/ops/conv.h"

@@ -1,8 +1,8 @@
 // 3×3 convolutions over maps (1×1 convolutions are linear layers, see linear.h).
 //
 // A map is rows of channels: pixel (y, x) at (y · width + x) · stride, channels contiguous, f32. The stride is at least
-// MapStride(channels), the base is 64-byte aligned, and the columns past `channels` up to MapStride are padding: ops may
-// read them and write anything finite there.
+// MapStride(channels), the base is 64-byte aligned, and the columns past `channels` up to MapStride are padding: ops
+// may read them and write anything finite there.
 #pragma once
 
 #include <cstddef>
@@ -20,7 +20,7 @@ constexpr size_t MapStride(size_t channels) { return (channels + 15) / 16 * 16; 
 struct PackedConv {
   DType dtype = DType::kF32;
   size_t cout = 0, cin = 0;
-  size_t panel = 0;         // output channels of one panel: panels[ceil(cout / panel)][9 taps][cin][panel], zero padded
+  size_t panel = 0;  // output channels of one panel: panels[ceil(cout / panel)][9 taps][cin][panel], zero padded
   Buffer data;
   std::vector<float> bias;  // [ceil(cout / panel) · panel], zero padded
 
@@ -55,11 +55,11 @@ struct ConvArgs {
   const PackedConv* weights = nullptr;
   const float* residual = nullptr;  // map of the shape of out, or out itself, or null
   size_t residual_stride = 0;
-  const float* gain = nullptr;      // [MapStride(cin)], both or none
+  const float* gain = nullptr;  // [MapStride(cin)], both or none
   const float* shift = nullptr;
   ConvAlgorithm algorithm = ConvAlgorithm::kAuto;
-  float* workspace = nullptr;       // 64-byte aligned
-  size_t workspace_floats = 0;      // >= ConvWorkspace(args)
+  float* workspace = nullptr;   // 64-byte aligned
+  size_t workspace_floats = 0;  // >= ConvWorkspace(args)
 
   size_t out_height() const { return OutSide(in_height); }
   size_t out_width() const { return OutSide(in_width); }

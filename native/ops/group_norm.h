@@ -8,21 +8,21 @@
 
 namespace nextscale {
 
-// gain[c] = weight[c] / √(var + eps), shift[c] = bias[c] − mean · gain[c]; mean and biased variance over all pixels of the
-// channel's group (reference: torch.nn.GroupNorm, eps 1e-6). Sums are formed over fixed pieces of the map and merged in
-// order in double precision: the result does not depend on the number of threads.
+// gain[c] = weight[c] / √(var + eps), shift[c] = bias[c] − mean · gain[c]; mean and biased variance over all pixels of
+// the channel's group (reference: torch.nn.GroupNorm, eps 1e-6). Sums are formed over fixed pieces of the map and
+// merged in order in double precision: the result does not depend on the number of threads.
 struct GroupNormArgs {
-  float* gain = nullptr;   // [MapStride(channels)]; padding is set to 0
-  float* shift = nullptr;  // [MapStride(channels)]
+  float* gain = nullptr;     // [MapStride(channels)]; padding is set to 0
+  float* shift = nullptr;    // [MapStride(channels)]
   const float* x = nullptr;  // map [num_pixels, x_stride]
   size_t x_stride = 0;
   size_t num_pixels = 0;
   size_t channels = 0;
-  size_t num_groups = 32;  // divides channels
+  size_t num_groups = 32;         // divides channels
   const float* weight = nullptr;  // [channels]
   const float* bias = nullptr;    // [channels]
   double eps = 1e-6;
-  double* workspace = nullptr;    // [GroupNormWorkspace(num_pixels, num_groups)]
+  double* workspace = nullptr;  // [GroupNormWorkspace(num_pixels, num_groups)]
 };
 
 size_t GroupNormWorkspace(size_t num_pixels, size_t num_groups);  // in doubles

@@ -7,9 +7,9 @@
 
 namespace nextscale {
 
-// rows [side, side, channels] → out [out_side, out_side, channels] (both maps, see conv.h), bicubic with a = −0.75, half-pixel
-// centres, no antialias, edges clamped (reference: F.interpolate(mode='bicubic', align_corners=False)).
-// A copy where the sides are equal.
+// rows [side, side, channels] → out [out_side, out_side, channels] (both maps, see conv.h), bicubic with a = −0.75,
+// half-pixel centres, no antialias, edges clamped (reference: F.interpolate(mode='bicubic', align_corners=False)). A
+// copy where the sides are equal.
 struct BicubicArgs {
   float* out = nullptr;
   size_t out_stride = 0;
@@ -34,8 +34,10 @@ struct AreaDownArgs {
 void AreaDown(Context& context, const AreaDownArgs& args);
 
 // map[p, c] = planar[c, p]
-void PlanarToMap(Context& context, float* map, size_t map_stride, const float* planar, size_t num_pixels, size_t channels);
+void PlanarToMap(Context& context, float* map, size_t map_stride, const float* planar, size_t num_pixels,
+                 size_t channels);
 // planar[c, p] = map[p, c]
-void MapToPlanar(Context& context, float* planar, const float* map, size_t map_stride, size_t num_pixels, size_t channels);
+void MapToPlanar(Context& context, float* planar, const float* map, size_t map_stride, size_t num_pixels,
+                 size_t channels);
 
 }  // namespace nextscale

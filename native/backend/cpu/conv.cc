@@ -1,7 +1,7 @@
 // 3×3 convolutions: packing, the choice of algorithm, and the direct form (an implicit matrix product).
 //
-// Direct form: a band of the padded input is staged in the workspace; then each task multiplies rows of pixels by one panel
-// of weights, tap after tap. Bands bound the workspace, whatever the map.
+// Direct form: a band of the padded input is staged in the workspace; then each task multiplies rows of pixels by one
+// panel of weights, tap after tap. Bands bound the workspace, whatever the map.
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "native/backend/cpu/conv.cc"
 #include "native/backend/cpu/simd.h"
@@ -28,7 +28,8 @@ size_t ConvPanel() { return kPanel; }
 
 // ------------------------------------------------------------------ packing
 
-// [rows of cout][cin][9] → [9][cin][kPanel] of one panel. The transposition works on small pieces: kPieceChannels · 9 · kPanel numbers.
+// [rows of cout][cin][9] → [9][cin][kPanel] of one panel. The transposition works on small pieces: kPieceChannels · 9 ·
+// kPanel numbers.
 template <typename Bits>
 void PackOnePanel(const TensorView& weights, size_t panel_index, Bits* HWY_RESTRICT panel) {
   constexpr size_t kPieceChannels = 8;
@@ -37,9 +38,11 @@ void PackOnePanel(const TensorView& weights, size_t panel_index, Bits* HWY_RESTR
   HWY_ALIGN Bits piece[kPieceChannels * 9 * kPanel];
   for (size_t c = 0; c < cin; c += kPieceChannels) {
     const size_t channels = std::min(kPieceChannels, cin - c);
-    PackPanel<Bits>(weights.data + (first_row * cin + c) * 9 * sizeof(Bits), cin * 9, num_rows, channels * 9, kPanel, piece);
+    PackPanel<Bits>(weights.data + (first_row * cin + c) * 9 * sizeof(Bits), cin * 9, num_rows, channels * 9, kPanel,
+                    piece);
     for (size_t i = 0; i < channels; ++i) {
-      for (size_t tap = 0; tap < 9; ++tap) std::copy_n(piece + (i * 9 + tap) * kPanel, kPanel, panel + (tap * cin + c + i) * kPanel);
+      for (size_t tap = 0; tap < 9; ++tap)
+        std::copy_n(piece + (i * 9 + tap) * kPanel, kPanel, panel + (tap * cin + c + i) * kPanel);
     }
   }
 }
@@ -75,11 +78,11 @@ bool PackConvPanels(Context& context, const TensorView& weights, PackedConv& pac
 // ------------------------------------------------------------------ direct form
 
 struct DirectPlan {
-  size_t step = 1;           // the convolution's stride
-  size_t padding = 1;        // rows and columns of zeros before the map
-  size_t staged_width = 0;   // pixels
-  size_t pixel_stride = 0;   // floats
-  size_t band_rows = 0;      // output rows of a band
+  size_t step = 1;          // the convolution's stride
+  size_t padding = 1;       // rows and columns of zeros before the map
+  size_t staged_width = 0;  // pixels
+  size_t pixel_stride = 0;  // floats
+  size_t band_rows = 0;     // output rows of a band
 
   size_t staged_rows(size_t rows) const { return step * (rows - 1) + 3; }
   size_t workspace_floats() const { return staged_rows(band_rows) * staged_width * pixel_stride; }
@@ -107,7 +110,8 @@ void FinishPixels(const ConvArgs& args, size_t y, size_t x0, size_t pixels, size
   for (size_t pixel = 0; pixel < pixels; ++pixel, tile += kPanel) {
     for (size_t c = 0; c < columns; c += kLanes) {
       VF sum = hn::Add(hn::Load(df, tile + c), hn::LoadU(df, args.weights->bias.data() + first + c));
-      if (args.residual != nullptr) sum = hn::Add(sum, hn::LoadU(df, args.residual + (row + pixel) * args.residual_stride + first + c));
+      if (args.residual != nullptr)
+        sum = hn::Add(sum, hn::LoadU(df, args.residual + (row + pixel) * args.residual_stride + first + c));
       hn::StoreU(sum, df, args.out + (row + pixel) * args.out_stride + first + c);
     }
   }
@@ -115,7 +119,8 @@ void FinishPixels(const ConvArgs& args, size_t y, size_t x0, size_t pixels, size
 
 // Output rows y0..y1-1 (the band starts at row band_y) of one panel.
 template <typename T>
-void MultiplyRowsOfBand(const ConvArgs& args, const DirectPlan& plan, size_t band_y, size_t y0, size_t y1, size_t panel_index) {
+void MultiplyRowsOfBand(const ConvArgs& args, const DirectPlan& plan, size_t band_y, size_t y0, size_t y1,
+                        size_t panel_index) {
   const size_t cin = args.weights->cin;
   const T* panel = args.weights->data.as<T>() + panel_index * 9 * cin * kPanel;
   const EvenTiles tiles(args.out_width());
@@ -125,7 +130,8 @@ void MultiplyRowsOfBand(const ConvArgs& args, const DirectPlan& plan, size_t ban
       for (size_t tap = 0; tap < 9; ++tap) {
         const size_t row = (y - band_y) * plan.step + tap / 3, column = tiles.begin(t) * plan.step + tap % 3;
         const float* a = args.workspace + (row * plan.staged_width + column) * plan.pixel_stride;
-        MultiplyTile(tiles.size(t), a, plan.step * plan.pixel_stride, panel + tap * cin * kPanel, cin, tap > 0, tile, kPanel);
+        MultiplyTile(tiles.size(t), a, plan.step * plan.pixel_stride, panel + tap * cin * kPanel, cin, tap > 0, tile,
+                     kPanel);
       }
       FinishPixels(args, y, tiles.begin(t), tiles.size(t), panel_index, tile);
     }
@@ -152,7 +158,8 @@ void RunDirect(Context& context, const ConvArgs& args) {
     const size_t parts = std::clamp<size_t>(kTasks / num_panels, 1, rows);
     context.pool().ParallelFor(num_panels * parts, [&](size_t task, size_t) HWY_ATTR {
       const size_t part = task % parts;
-      MultiplyRowsOfBand<T>(args, plan, band_y, band_y + part * rows / parts, band_y + (part + 1) * rows / parts, task / parts);
+      MultiplyRowsOfBand<T>(args, plan, band_y, band_y + part * rows / parts, band_y + (part + 1) * rows / parts,
+                            task / parts);
     });
   }
 }
@@ -162,9 +169,12 @@ size_t DirectWorkspace(const ConvArgs& args) { return PlanDirect(args).workspace
 void DirectOnTarget(Context& context, const ConvArgs& args) {
   NS_CHECK(args.weights->panel == kPanel);
   switch (args.weights->dtype) {
-    case DType::kF32: return RunDirect<float>(context, args);
-    case DType::kF16: return RunDirect<hwy::float16_t>(context, args);
-    case DType::kBF16: return RunDirect<hwy::bfloat16_t>(context, args);
+    case DType::kF32:
+      return RunDirect<float>(context, args);
+    case DType::kF16:
+      return RunDirect<hwy::float16_t>(context, args);
+    case DType::kBF16:
+      return RunDirect<hwy::bfloat16_t>(context, args);
   }
 }
 
@@ -190,7 +200,7 @@ bool ChooseWinograd(const ConvArgs& args, const WinogradPlan& plan) {
   const double cin = static_cast<double>(args.weights->cin), cout = static_cast<double>(args.weights->padded_cout());
   const double tiles = static_cast<double>(plan.tiles_y * plan.tiles_x);
   const double direct = 9 * cin * cout * static_cast<double>(args.out_height() * args.out_width());
-  const double winograd = 36 * (tiles * cin * cout + 8 * tiles * (cin + cout) + 24 * cin * cout);
+  const double winograd = 36 * (tiles * cin * cout + 8 * tiles * (cin + cout) + 11 * cin * cout);
   return winograd < direct;
 }
 
@@ -198,7 +208,8 @@ bool ChooseWinograd(const ConvArgs& args, const WinogradPlan& plan) {
 
 PackedConv PackConv(Context& context, const TensorView& weights, std::vector<float> bias, const char* name) {
   CheckPackConv(weights, bias, name);
-  for (float value : bias) NS_REQUIRE(std::isfinite(value), ErrorCode::kNotFinite, name, ": NaN or infinity in the bias");
+  for (float value : bias)
+    NS_REQUIRE(std::isfinite(value), ErrorCode::kNotFinite, name, ": NaN or infinity in the bias");
   PackedConv packed;
   packed.dtype = weights.dtype;
   packed.cout = weights.shape[0];

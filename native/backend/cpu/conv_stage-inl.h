@@ -48,7 +48,8 @@ inline void StagePatch(const ConvArgs& args, const Patch& patch, float* HWY_REST
         for (size_t c = 0; c < floats; c += kLanes) hn::Store(hn::Zero(df), df, to + c);
         continue;
       }
-      const size_t pixel = (static_cast<size_t>(y) >> shift_bits) * args.in_width + (static_cast<size_t>(x) >> shift_bits);
+      const size_t pixel =
+          (static_cast<size_t>(y) >> shift_bits) * args.in_width + (static_cast<size_t>(x) >> shift_bits);
       const float* from = args.in + pixel * args.in_stride + patch.c0;
       if (gain == nullptr) {
         for (size_t c = 0; c < floats; c += kLanes) hn::Store(hn::LoadU(df, from + c), df, to + c);
@@ -62,8 +63,8 @@ inline void StagePatch(const ConvArgs& args, const Patch& patch, float* HWY_REST
   }
 }
 
-// A stride of at least `floats` that is an odd number of cache lines: no two of a few dozen consecutive rows compete for
-// the same cache set.
+// A stride of at least `floats` that is an odd number of cache lines: no two of a few dozen consecutive rows compete
+// for the same cache set.
 constexpr size_t OddLines(size_t floats) { return ((floats + 15) / 16 | 1) * 16; }
 
 }  // namespace HWY_NAMESPACE

@@ -50,7 +50,8 @@ HWY_INLINE VF SumColumn(DF df, const float* HWY_RESTRICT x, size_t stride, size_
 }
 
 // Moments of every group over one piece of the map.
-void PieceMoments(const GroupNormArgs& args, size_t first, size_t num_pixels, Moments* moments, float* means, float* sums) {
+void PieceMoments(const GroupNormArgs& args, size_t first, size_t num_pixels, Moments* moments, float* means,
+                  float* sums) {
   const DF df;
   const size_t width = args.channels / args.num_groups;
   const double count = static_cast<double>(num_pixels * width);
@@ -98,7 +99,8 @@ void NormalizeOnTarget(Context& context, const NormalizeMapArgs& args) {
     for (size_t p = piece * kPiecePixels; p < std::min(args.num_pixels, (piece + 1) * kPiecePixels); ++p) {
       for (size_t c = 0; c < args.channels; c += kLanes) {
         const VF x = hn::LoadU(df, args.x + p * args.x_stride + c);
-        hn::StoreU(hn::MulAdd(x, hn::LoadU(df, args.gain + c), hn::LoadU(df, args.shift + c)), df, args.out + p * args.out_stride + c);
+        hn::StoreU(hn::MulAdd(x, hn::LoadU(df, args.gain + c), hn::LoadU(df, args.shift + c)), df,
+                   args.out + p * args.out_stride + c);
       }
     }
   });

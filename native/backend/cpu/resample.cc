@@ -1,5 +1,5 @@
-// Bicubic upsampling, area downsampling, and the two orders of a map's numbers. Latent-sized: plain loops over channels,
-// which the compiler vectorises, are enough.
+// Bicubic upsampling, area downsampling, and the two orders of a map's numbers. Latent-sized: plain loops over
+// channels, which the compiler vectorises, are enough.
 #include "native/ops/resample.h"
 
 #include <algorithm>
@@ -76,13 +76,15 @@ void AreaDown(Context& context, const AreaDownArgs& args) {
         for (size_t i = y0; i < y1; ++i) {
           for (size_t j = x0; j < x1; ++j) sum += plane[i * in_side + j];
         }
-        args.out[(y * out_side + x) * args.out_stride + c] = sum / static_cast<float>(y1 - y0) / static_cast<float>(x1 - x0);
+        args.out[(y * out_side + x) * args.out_stride + c] =
+            sum / static_cast<float>(y1 - y0) / static_cast<float>(x1 - x0);
       }
     }
   });
 }
 
-void PlanarToMap(Context& context, float* map, size_t map_stride, const float* planar, size_t num_pixels, size_t channels) {
+void PlanarToMap(Context& context, float* map, size_t map_stride, const float* planar, size_t num_pixels,
+                 size_t channels) {
   constexpr size_t kPixels = 256;
   context.pool().ParallelFor((num_pixels + kPixels - 1) / kPixels, [&](size_t part, size_t) {
     const size_t end = std::min(num_pixels, (part + 1) * kPixels);
@@ -92,7 +94,8 @@ void PlanarToMap(Context& context, float* map, size_t map_stride, const float* p
   });
 }
 
-void MapToPlanar(Context& context, float* planar, const float* map, size_t map_stride, size_t num_pixels, size_t channels) {
+void MapToPlanar(Context& context, float* planar, const float* map, size_t map_stride, size_t num_pixels,
+                 size_t channels) {
   constexpr size_t kPixels = 256;
   context.pool().ParallelFor((num_pixels + kPixels - 1) / kPixels, [&](size_t part, size_t) {
     const size_t end = std::min(num_pixels, (part + 1) * kPixels);

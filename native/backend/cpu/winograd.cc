@@ -1,6 +1,6 @@
 // 3×3 convolution of stride 1 as F(4×4, 3×3) of Winograd (Lavin and Gray, "Fast algorithms for convolutional neural
-// networks", CVPR 2016): out = Aᵀ [ (G g Gᵀ) ⊙ (Bᵀ d B) ] A for each tile of 4×4 outputs, 6×6 inputs d and 3×3 weights g.
-// Summed over input channels, the element-wise products are 36 small matrix products.
+// networks", CVPR 2016): out = Aᵀ [ (G g Gᵀ) ⊙ (Bᵀ d B) ] A for each tile of 4×4 outputs, 6×6 inputs d and 3×3 weights
+// g. Summed over input channels, the element-wise products are 36 small matrix products.
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "native/backend/cpu/winograd.cc"
 #include "native/backend/cpu/simd.h"
@@ -63,13 +63,15 @@ HWY_INLINE void OutputTransform(DF df, const VF (&m)[6], VF (&y)[4]) {
 
 // Channels c0..c1-1 of one panel: packed [tap][cin][kPanel] → u[36][u_plane], rows of kPanel.
 template <typename T>
-void TransformWeights(const T* HWY_RESTRICT packed, size_t cin, size_t c0, size_t c1, float* HWY_RESTRICT u, size_t u_plane) {
+void TransformWeights(const T* HWY_RESTRICT packed, size_t cin, size_t c0, size_t c1, float* HWY_RESTRICT u,
+                      size_t u_plane) {
   const DF df;
   for (size_t c = c0; c < c1; ++c) {
     for (size_t half = 0; half < kPanel; half += kLanes) {
       VF columns[6][3], row[6];
       for (size_t x = 0; x < 3; ++x) {
-        const auto load = [&](size_t y) HWY_ATTR { return LoadWide(df, packed + ((y * 3 + x) * cin + c) * kPanel + half); };
+        const auto load = [&](size_t y)
+                              HWY_ATTR { return LoadWide(df, packed + ((y * 3 + x) * cin + c) * kPanel + half); };
         WeightTransform(df, load(0), load(1), load(2), row);
         for (size_t i = 0; i < 6; ++i) columns[i][x] = row[i];
       }
@@ -84,9 +86,12 @@ void TransformWeights(const T* HWY_RESTRICT packed, size_t cin, size_t c0, size_
 void TransformPanel(const PackedConv& weights, size_t panel_index, size_t c0, size_t c1, float* u, size_t u_plane) {
   const size_t offset = panel_index * 9 * weights.cin * kPanel;
   switch (weights.dtype) {
-    case DType::kF32: return TransformWeights(weights.data.as<float>() + offset, weights.cin, c0, c1, u, u_plane);
-    case DType::kF16: return TransformWeights(weights.data.as<hwy::float16_t>() + offset, weights.cin, c0, c1, u, u_plane);
-    case DType::kBF16: return TransformWeights(weights.data.as<hwy::bfloat16_t>() + offset, weights.cin, c0, c1, u, u_plane);
+    case DType::kF32:
+      return TransformWeights(weights.data.as<float>() + offset, weights.cin, c0, c1, u, u_plane);
+    case DType::kF16:
+      return TransformWeights(weights.data.as<hwy::float16_t>() + offset, weights.cin, c0, c1, u, u_plane);
+    case DType::kBF16:
+      return TransformWeights(weights.data.as<hwy::bfloat16_t>() + offset, weights.cin, c0, c1, u, u_plane);
   }
 }
 
@@ -103,8 +108,8 @@ struct Block {
 };
 
 // One tile, one vector of channels: 6×6 pixels at `from` → 36 positions of v.
-HWY_INLINE void TransformTile(const float* HWY_RESTRICT from, size_t row_stride, size_t pixel_stride, float* HWY_RESTRICT v,
-                              size_t v_plane) {
+HWY_INLINE void TransformTile(const float* HWY_RESTRICT from, size_t row_stride, size_t pixel_stride,
+                              float* HWY_RESTRICT v, size_t v_plane) {
   const DF df;
   VF rows[6][6], in[6], out[6];
   for (size_t j = 0; j < 6; ++j) {
@@ -119,8 +124,8 @@ HWY_INLINE void TransformTile(const float* HWY_RESTRICT from, size_t row_stride,
 }
 
 // Channels c0..c1-1 of a block: v[36][v_plane], tiles of v_stride.
-void TransformBlock(const ConvArgs& args, const WinogradPlan& plan, const Block& block, size_t c0, size_t c1, float* stage,
-                    float* v) {
+void TransformBlock(const ConvArgs& args, const WinogradPlan& plan, const Block& block, size_t c0, size_t c1,
+                    float* stage, float* v) {
   Patch patch;
   patch.y0 = static_cast<ptrdiff_t>(4 * block.y) - 1;
   patch.x0 = static_cast<ptrdiff_t>(4 * block.x) - 1;
@@ -142,8 +147,10 @@ void TransformBlock(const ConvArgs& args, const WinogradPlan& plan, const Block&
 
 // ------------------------------------------------------------------ products and output
 
-// One tile, one vector of output channels at m (36 planes): output transform, bias, residual, and the pixels inside the map.
-HWY_INLINE void FinishTile(const ConvArgs& args, size_t y0, size_t x0, size_t column, const float* HWY_RESTRICT m, size_t m_plane) {
+// One tile, one vector of output channels at m (36 planes): output transform, bias, residual, and the pixels inside the
+// map.
+HWY_INLINE void FinishTile(const ConvArgs& args, size_t y0, size_t x0, size_t column, const float* HWY_RESTRICT m,
+                           size_t m_plane) {
   const DF df;
   VF rows[4][6], in[6], out[4];
   for (size_t j = 0; j < 6; ++j) {
@@ -159,15 +166,16 @@ HWY_INLINE void FinishTile(const ConvArgs& args, size_t y0, size_t x0, size_t co
     const size_t pixel = (y0 + i) * width + x0;
     for (size_t j = 0; j < valid_x; ++j) {
       VF y = hn::Add(out[j], bias);
-      if (args.residual != nullptr) y = hn::Add(y, hn::LoadU(df, args.residual + (pixel + j) * args.residual_stride + column));
+      if (args.residual != nullptr)
+        y = hn::Add(y, hn::LoadU(df, args.residual + (pixel + j) * args.residual_stride + column));
       hn::StoreU(y, df, args.out + (pixel + j) * args.out_stride + column);
     }
   }
 }
 
 // One block times one panel of weights.
-void MultiplyBlock(const ConvArgs& args, const WinogradPlan& plan, const Block& block, size_t panel_index, const float* v,
-                   const float* u, float* m) {
+void MultiplyBlock(const ConvArgs& args, const WinogradPlan& plan, const Block& block, size_t panel_index,
+                   const float* v, const float* u, float* m) {
   const EvenTiles groups(block.num_tiles());
   for (size_t position = 0; position < 36; ++position) {
     for (size_t g = 0; g < groups.count; ++g) {
@@ -193,7 +201,8 @@ void ShareWeights(Context& context, const ConvArgs& args, const WinogradPlan& pl
   const size_t num_chunks = (cin + kChunk - 1) / kChunk;
   context.pool().ParallelFor(num_panels * num_chunks, [&](size_t task, size_t) HWY_ATTR {
     const size_t panel = task / num_chunks, c0 = task % num_chunks * kChunk;
-    TransformPanel(*args.weights, panel, c0, std::min(cin, c0 + kChunk), args.workspace + panel * plan.u_floats(), plan.u_plane);
+    TransformPanel(*args.weights, panel, c0, std::min(cin, c0 + kChunk), args.workspace + panel * plan.u_floats(),
+                   plan.u_plane);
   });
   context.pool().ParallelFor(plan.num_blocks(), [&](size_t index, size_t worker) HWY_ATTR {
     const Block block(plan, index);
@@ -211,14 +220,15 @@ void ShareInput(Context& context, const ConvArgs& args, const WinogradPlan& plan
   const size_t num_chunks = (cin + kStageChannels - 1) / kStageChannels;
   context.pool().ParallelFor(plan.num_blocks() * num_chunks, [&](size_t task, size_t worker) HWY_ATTR {
     const size_t index = task / num_chunks, c0 = task % num_chunks * kStageChannels;
-    TransformBlock(args, plan, Block(plan, index), c0, std::min(cin, c0 + kStageChannels), context.scratch<float>(worker),
-                   args.workspace + index * plan.v_floats());
+    TransformBlock(args, plan, Block(plan, index), c0, std::min(cin, c0 + kStageChannels),
+                   context.scratch<float>(worker), args.workspace + index * plan.v_floats());
   });
   context.pool().ParallelFor(args.weights->num_panels(), [&](size_t panel, size_t worker) HWY_ATTR {
     float* u = context.scratch<float>(worker);
     TransformPanel(*args.weights, panel, 0, cin, u, plan.u_plane);
     for (size_t index = 0; index < plan.num_blocks(); ++index) {
-      MultiplyBlock(args, plan, Block(plan, index), panel, args.workspace + index * plan.v_floats(), u, u + plan.u_floats());
+      MultiplyBlock(args, plan, Block(plan, index), panel, args.workspace + index * plan.v_floats(), u,
+                    u + plan.u_floats());
     }
   });
 }

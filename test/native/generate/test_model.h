@@ -66,7 +66,8 @@ class TestModel {
   }
   void Attention(const std::string& name, size_t channels) {
     Norm(name + ".norm", channels);
-    for (const char* part : {".q", ".k", ".v", ".proj_out"}) Conv(name + part, channels, channels, 1);
+    Conv(name + ".qkv", 3 * channels, channels, 1);
+    Conv(name + ".proj_out", channels, channels, 1);
   }
 
   void AddTransformer() {
