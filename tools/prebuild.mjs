@@ -1,7 +1,9 @@
-// npm run prebuild: copies the built addon to prebuilds/<platform>-<arch>/, under the name that node-gyp-build looks for.
+// npm run prebuild: copies the built addon to prebuilds/<platform>-<arch>/, under the name that node-gyp-build looks for,
+// and Highway's run-time library beside it, where the addon's RUNPATH ($ORIGIN) finds it.
 
-import { copyFileSync, existsSync, mkdirSync } from "node:fs";
-import { dirname, join } from "node:path";
+import { execFileSync } from "node:child_process";
+import { copyFileSync, existsSync, mkdirSync, realpathSync } from "node:fs";
+import { basename, dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 
 const root = dirname(dirname(fileURLToPath(import.meta.url)));
@@ -11,10 +13,20 @@ if (!existsSync(built)) {
   process.exit(1);
 }
 
+/** Shared libraries of the addon that a machine without a compiler does not have. */
+function companions() {
+  if (process.platform !== "linux") return [];
+  const lines = execFileSync("ldd", [built], { encoding: "utf8" }).split("\n");
+  return lines.flatMap((line) => /(libhwy\.so\S*) => (\S+)/.exec(line)?.[2] ?? []);
+}
+
 // glibc or musl, as node-gyp-build tells them apart.
 const libc = existsSync("/etc/alpine-release") ? ".musl" : process.platform === "linux" ? ".glibc" : "";
 const folder = join(root, "prebuilds", `${process.platform}-${process.arch}`);
-const target = join(folder, `nextscale${libc}.node`);
 mkdirSync(folder, { recursive: true });
-copyFileSync(built, target);
-console.log(target);
+const copies = [[built, join(folder, `nextscale${libc}.node`)]];
+for (const library of companions()) copies.push([realpathSync(library), join(folder, basename(library))]);
+for (const [from, to] of copies) {
+  copyFileSync(from, to);
+  console.log(to);
+}
