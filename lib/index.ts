@@ -1,5 +1,17 @@
 /** Public names, no logic. */
 
+export {
+  type Checkpoint,
+  type CheckpointInfo,
+  type CheckpointSource,
+  type ConvertOptions,
+  type ConvertResult,
+  convertCheckpoint,
+  inspectCheckpoint,
+  type ModelNotes,
+  type OpenOptions,
+  openCheckpoint,
+} from "./checkpoint/index.js";
 export type { DepthPlan } from "./depth.js";
 export { formatDepths } from "./depth.js";
 export {
@@ -36,6 +48,7 @@ export type {
   KvPoolOptions,
   Label,
   LoadOptions,
+  ModelEvent,
   ModelSource,
   ModelStats,
   PoolStats,

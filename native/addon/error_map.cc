@@ -2,6 +2,8 @@
 
 #include <new>
 
+#include "native/generate/outcome.h"
+
 namespace nextscale::addon {
 namespace {
 
@@ -34,6 +36,8 @@ Napi::Error ToJsError(Napi::Env env, const EndResult& result) {
 EndResult CurrentFailure() {
   try {
     throw;
+  } catch (const PoolError& error) {
+    return error.result();
   } catch (const Error& error) {
     return Failure(error.code(), error.what());
   } catch (const std::bad_alloc&) {

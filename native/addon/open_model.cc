@@ -39,7 +39,7 @@ TensorView ViewOf(const TensorRange& range, const Files& files) {
   }
   NS_REQUIRE(bytes <= file.bytes() - range.offset, ErrorCode::kInvalidCheckpoint, "tensor \"", range.name, "\" needs ",
              bytes, " bytes from byte ", range.offset, "; ", file.path(), " has ", file.bytes());
-  return {file.data() + range.offset, range.dtype, range.shape};
+  return {file.data() + range.offset, range.dtype, range.shape, /*mapped=*/true};
 }
 
 // Reports progress in whole percents, and stops the loading when nobody is left to hear of it.
