@@ -23,8 +23,8 @@ class KvLease {
   KvLease(const KvLease&) = delete;
   KvLease& operator=(const KvLease&) = delete;
 
-  // Drops what blocks outside `blocks` (ascending) hold, unless they are kept, and takes this scale's rows for the others.
-  // At the last scale one block's worth of scratch rows is taken, which all blocks share.
+  // Drops what blocks outside `blocks` (ascending) hold, unless they are kept, and takes this scale's rows for the
+  // others. At the last scale one block's worth of scratch rows is taken, which all blocks share.
   void BeginScale(size_t scale_index, std::span<const uint32_t> blocks, bool keep_dropped);
   // Gives the scratch rows of the last scale back; otherwise does nothing.
   void EndScale();
@@ -47,9 +47,9 @@ class KvLease {
   size_t num_sequences_;
   std::vector<size_t> tokens_;
   size_t num_tokens_;
-  Buffer slots_;                  // uint32 [block, sequence, token]
-  std::vector<uint32_t> taken_;   // slots of one scale of one block, [sequence, token]
-  std::vector<KvChain> chains_;   // [block, scale]
+  Buffer slots_;                 // uint32 [block, sequence, token]
+  std::vector<uint32_t> taken_;  // slots of one scale of one block, [sequence, token]
+  std::vector<KvChain> chains_;  // [block, scale]
   KvChain scratch_;
   std::vector<size_t> held_;
   size_t scratch_tokens_ = 0, used_ = 0;

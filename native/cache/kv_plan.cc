@@ -41,7 +41,8 @@ size_t PeakRowsAtMost(const KvPlan& plan, const std::vector<size_t>& held, size_
   const size_t num_scales = plan.tokens.size();
   NS_CHECK(plan.blocks.size() == num_scales);
   // After a scale of depth d, at most d blocks hold at most every token so far; and no more than was ever added.
-  size_t prefix = std::accumulate(plan.tokens.begin(), plan.tokens.begin() + static_cast<std::ptrdiff_t>(first_scale), size_t{0});
+  size_t prefix =
+      std::accumulate(plan.tokens.begin(), plan.tokens.begin() + static_cast<std::ptrdiff_t>(first_scale), size_t{0});
   size_t added = Sum(held), peak = 0;
   for (size_t scale_index = first_scale; scale_index < num_scales; ++scale_index) {
     const size_t depth = plan.blocks[scale_index].size(), tokens = plan.tokens[scale_index];

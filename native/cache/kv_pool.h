@@ -1,8 +1,8 @@
 // The one memory that holds every running generation's keys and values.
 //
-// A slot is one row [K (C) | V (C)]: one token of one sequence in one block. Any free slot serves any need, so nothing can
-// fragment. Slots taken together form a chain (a linked list through `next_`), which is given back in O(1) by splicing it
-// onto the free list. Slots never taken cost no resident memory.
+// A slot is one row [K (C) | V (C)]: one token of one sequence in one block. Any free slot serves any need, so nothing
+// can fragment. Slots taken together form a chain (a linked list through `next_`), which is given back in O(1) by
+// splicing it onto the free list. Slots never taken cost no resident memory.
 //
 // Room is promised before it is taken: Reserve at admission, then Take within the promise cannot fail.
 // Not synchronised: the engine calls it under its lock. Reading and writing rows needs no lock.
@@ -48,10 +48,10 @@ class KvPool {
   static constexpr uint32_t kNone = 0xFFFFFFFFu;
 
   size_t budget_bytes_, row_bytes_, capacity_;
-  Buffer rows_;                  // [capacity, row_bytes]
-  Buffer next_;                  // uint32 per slot: the slot after it in its chain or in the free list
-  uint32_t free_ = kNone;        // head of the free list: slots that were used before, latest first
-  uint32_t untouched_ = 0;       // slots from here on were never taken
+  Buffer rows_;             // [capacity, row_bytes]
+  Buffer next_;             // uint32 per slot: the slot after it in its chain or in the free list
+  uint32_t free_ = kNone;   // head of the free list: slots that were used before, latest first
+  uint32_t untouched_ = 0;  // slots from here on were never taken
   size_t used_ = 0, peak_ = 0, reserved_ = 0;
 };
 

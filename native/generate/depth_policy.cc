@@ -6,9 +6,9 @@ namespace nextscale {
 namespace {
 
 constexpr double kEarlyShare = 0.15;
-constexpr double kNewShare = 0.3;   // of a new measurement in an average
+constexpr double kNewShare = 0.3;  // of a new measurement in an average
 constexpr double kRiseMargin = 0.9;
-constexpr double kHeadBlocks = 1;   // head, draw and latent, in blocks
+constexpr double kHeadBlocks = 1;  // head, draw and latent, in blocks
 
 }  // namespace
 
@@ -81,7 +81,8 @@ double DepthPolicy::PredictRest(const Question& question, size_t depth) const {
   double total = 0;
   for (size_t scale_index = question.scale_index; scale_index < tokens_.size(); ++scale_index) {
     const size_t later = early && scale_index >= num_early_ ? shallowest : depth;
-    total += Predict(scale_index, std::min(later, question.ceilings[scale_index]), question.sequences * tokens_[scale_index]);
+    total += Predict(scale_index, std::min(later, question.ceilings[scale_index]),
+                     question.sequences * tokens_[scale_index]);
   }
   return total * question.load;
 }
@@ -89,7 +90,8 @@ double DepthPolicy::PredictRest(const Question& question, size_t depth) const {
 DepthPolicy::Choice DepthPolicy::Choose(const Question& question) const {
   const size_t ceiling = question.ceilings[question.scale_index];
   const auto fits = [&](size_t depth) {
-    const bool rises = question.previous_depth != 0 && depth > question.previous_depth && question.scale_index > num_early_;
+    const bool rises =
+        question.previous_depth != 0 && depth > question.previous_depth && question.scale_index > num_early_;
     return PredictRest(question, depth) <= question.remaining_ms * (rises ? kRiseMargin : 1);
   };
   if (fits(ceiling)) return {ceiling, DepthReason::kPlan};

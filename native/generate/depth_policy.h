@@ -1,9 +1,9 @@
 // Depth as a policy: what a scale costs on this machine, and the deepest depth that still meets a deadline.
 //
-// Costs are measured: the share of every step that a generation's scale took, as exponential averages per (scale, depth, rows).
-// What was never measured is taken from the nearest measured depth of that scale, else from a straight line through two timed
-// runs of a linear layer (Calibrate), corrected by the ratio between the line and what was measured so far.
-// Not synchronised: the scheduler calls it under its lock.
+// Costs are measured: the share of every step that a generation's scale took, as exponential averages per (scale,
+// depth, rows). What was never measured is taken from the nearest measured depth of that scale, else from a straight
+// line through two timed runs of a linear layer (Calibrate), corrected by the ratio between the line and what was
+// measured so far. Not synchronised: the scheduler calls it under its lock.
 #pragma once
 
 #include <cstddef>
@@ -34,20 +34,20 @@ class DepthPolicy {
 
   struct Question {
     size_t scale_index = 0;
-    std::span<const size_t> ceilings;          // the plan: greatest depth of every scale
-    std::span<const int32_t> allowed;          // depths to choose from below the ceiling, ascending
+    std::span<const size_t> ceilings;  // the plan: greatest depth of every scale
+    std::span<const int32_t> allowed;  // depths to choose from below the ceiling, ascending
     size_t sequences = 0;
-    double remaining_ms = 0;                   // until the deadline
-    double load = 1;                           // wall time per measured cost: what others in the batch add
-    size_t previous_depth = 0;                 // of the scale before, 0 = none
+    double remaining_ms = 0;    // until the deadline
+    double load = 1;            // wall time per measured cost: what others in the batch add
+    size_t previous_depth = 0;  // of the scale before, 0 = none
   };
   struct Choice {
     size_t depth;
     DepthReason reason;  // kPlan (the ceiling), kDeadline (lower) or kLate (even the shallowest is too slow)
   };
-  // The deepest depth with which this and all later scales are predicted to end in time. The first scales, together at most
-  // 15 % of the tokens, are where depth matters most and costs least: there, later scales are assumed at the shallowest depth.
-  // A rise needs 10 % to spare, so that noise does not make the depth flutter.
+  // The deepest depth with which this and all later scales are predicted to end in time. The first scales, together at
+  // most 15 % of the tokens, are where depth matters most and costs least: there, later scales are assumed at the
+  // shallowest depth. A rise needs 10 % to spare, so that noise does not make the depth flutter.
   Choice Choose(const Question& question) const;
 
  private:

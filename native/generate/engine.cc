@@ -13,7 +13,8 @@
 namespace nextscale {
 namespace {
 
-// Rows of one batch: enough to keep the kernels at their best, few enough that a step stays short and its buffers small.
+// Rows of one batch: enough to keep the kernels at their best, few enough that a step stays short and its buffers
+// small.
 constexpr size_t kBatchRows = 2048;
 
 size_t MaxRows(const ModelConfig& config) { return std::max(kBatchRows, 2 * config.side() * config.side()); }
@@ -73,7 +74,7 @@ struct Engine::Impl {
   std::mutex preview_mutex;
   std::shared_ptr<const std::vector<float>> preview_matrix;
 
-  std::vector<Unit> units;                // engine thread only
+  std::vector<Unit> units;  // engine thread only
   std::vector<Scheduler::Ended> failed;
 
   std::mutex close_mutex;
@@ -193,7 +194,8 @@ void Engine::Impl::DecodePreview(const GenerationPtr& generation) {
   job.num_images = generation->num_images;
   job.run = [this, generation](size_t image) {
     if (Cancelled(generation)()) throw Error(ErrorCode::kAborted, "the generation was cancelled");
-    tokenizer.Decode(Latent(*generation, image), image, generation->scale.result.preview.data(), nullptr, Cancelled(generation));
+    tokenizer.Decode(Latent(*generation, image), image, generation->scale.result.preview.data(), nullptr,
+                     Cancelled(generation));
   };
   job.done = [this, generation](const EndResult& outcome) {
     if (generation->cancelled.load(std::memory_order_relaxed)) return;  // ends at the next turn, or has ended
@@ -223,10 +225,7 @@ void Engine::Impl::AddJob(Job job) {
 }
 
 void Engine::Impl::Shut() noexcept {
-  EndResult closed;
-  closed.ok = false;
-  closed.code = ErrorCode::kDisposed;
-  closed.message = "the model was closed";
+  const EndResult closed = Failed(ErrorCode::kDisposed, "the model was closed");
   jobs.Close(closed);
   for (const GenerationPtr& generation : scheduler.All()) End(generation, closed);
 }
@@ -270,8 +269,8 @@ void Engine::Decode(std::vector<int32_t> tokens, size_t count, uint8_t* u8, floa
   job.num_images = count;
   job.run = [impl, tokens = std::move(tokens), count, u8, f32](size_t image) {
     const size_t num_tokens = impl->config.num_tokens();
-    NS_REQUIRE(tokens.size() == count * num_tokens, ErrorCode::kInvalidArgument, "tokens: expected ", count * num_tokens,
-               ", found ", tokens.size());
+    NS_REQUIRE(tokens.size() == count * num_tokens, ErrorCode::kInvalidArgument, "tokens: expected ",
+               count * num_tokens, ", found ", tokens.size());
     for (size_t i = 0; i < num_tokens; ++i) {
       const int32_t token = tokens[image * num_tokens + i];
       NS_REQUIRE(token >= 0 && static_cast<size_t>(token) < impl->config.vae.codebook_size, ErrorCode::kInvalidArgument,
@@ -303,7 +302,8 @@ void Engine::EncodeTrace(std::vector<float> pixels, float* f, float* f_hats, Don
   job.num_images = 1;
   job.run = [impl, pixels = std::move(pixels), f, f_hats](size_t) {
     const size_t numbers = 3 * impl->config.image_side() * impl->config.image_side();
-    NS_REQUIRE(pixels.size() == numbers, ErrorCode::kInvalidArgument, "pixels: expected ", numbers, ", found ", pixels.size());
+    NS_REQUIRE(pixels.size() == numbers, ErrorCode::kInvalidArgument, "pixels: expected ", numbers, ", found ",
+               pixels.size());
     impl->tokenizer.EncodeTrace(pixels.data(), f, f_hats);
   };
   job.done = std::move(done);
@@ -312,8 +312,8 @@ void Engine::EncodeTrace(std::vector<float> pixels, float* f, float* f_hats, Don
 
 void Engine::SetPreviewMatrix(std::vector<float> matrix) {
   const size_t numbers = 3 * (impl_->config.vae.code_dim + 1);
-  NS_REQUIRE(matrix.size() == numbers, ErrorCode::kInvalidArgument, "preview matrix: expected ", numbers, " numbers, found ",
-             matrix.size());
+  NS_REQUIRE(matrix.size() == numbers, ErrorCode::kInvalidArgument, "preview matrix: expected ", numbers,
+             " numbers, found ", matrix.size());
   auto shared = std::make_shared<const std::vector<float>>(std::move(matrix));
   std::lock_guard lock(impl_->preview_mutex);
   impl_->preview_matrix = std::move(shared);

@@ -5,8 +5,8 @@
 // model's own thread pool.
 //
 // A step: admit what fits into the pool; every running generation stands before some scale; their rows form one ragged
-// batch (linear layers do not care which scale a row belongs to, attention is per sequence); blocks 0..D-1 run, each for
-// the generations whose depth at this scale includes it; then head, guidance, draw, latent per generation, and a
+// batch (linear layers do not care which scale a row belongs to, attention is per sequence); blocks 0..D-1 run, each
+// for the generations whose depth at this scale includes it; then head, guidance, draw, latent per generation, and a
 // ScaleResult each. Decoding and encoding are jobs of their own that run between steps, one image at a time.
 #pragma once
 
@@ -34,14 +34,14 @@ struct EngineOptions {
 };
 
 struct Request {
-  std::vector<int32_t> labels;      // one image each
+  std::vector<int32_t> labels;  // one image each
   uint64_t seed = 0;
   uint64_t first_image = 0;
-  std::vector<float> guidance;      // t per scale; all zero: the unconditional branch is not run
+  std::vector<float> guidance;  // t per scale; all zero: the unconditional branch is not run
   size_t top_k = 0;
   float top_p = 0.0f;
-  std::vector<int32_t> depths;      // per scale
-  double deadline_ms = 0;           // 0 = none
+  std::vector<int32_t> depths;  // per scale
+  double deadline_ms = 0;       // 0 = none
   std::vector<int32_t> deadline_depths;
   bool keep_dropped_cache = false;
   bool wait = true;
@@ -54,8 +54,8 @@ struct ScaleResult {
   size_t index = 0, side = 0, depth = 0;
   DepthReason reason = DepthReason::kPlan;
   double elapsed_ms = 0, scale_ms = 0;
-  std::vector<int32_t> tokens;      // [labels, side²]
-  std::vector<uint8_t> preview;     // [labels, preview_side, preview_side, 3] or empty
+  std::vector<int32_t> tokens;   // [labels, side²]
+  std::vector<uint8_t> preview;  // [labels, preview_side, preview_side, 3] or empty
   size_t preview_side = 0;
   // capture only:
   std::vector<float> logits, f_hat, next_input, hidden;
@@ -77,12 +77,18 @@ struct Listener {
 using Done = std::function<void(EndResult)>;
 
 struct PoolStats {
-  struct PerGeneration { uint64_t id; size_t used_bytes, reserved_bytes; };
+  struct PerGeneration {
+    uint64_t id;
+    size_t used_bytes, reserved_bytes;
+  };
   size_t capacity_bytes = 0, used_bytes = 0, peak_bytes = 0, reserved_bytes = 0;
   std::vector<PerGeneration> generations;
 };
 
-struct ScaleTime { size_t scale_index, depth, rows; double ms; };
+struct ScaleTime {
+  size_t scale_index, depth, rows;
+  double ms;
+};
 
 struct EngineStats {
   PoolStats pool;
@@ -101,14 +107,15 @@ class Engine {
   ~Engine();  // = Close()
   Engine(const Engine&) = delete;
 
-  // A request that cannot run (a label out of range, a plan of impossible depths, ...) ends through its listener as well.
-  // Throws Error(kDisposed) after Close, as Decode, Encode and EncodeTrace do.
+  // A request that cannot run (a label out of range, a plan of impossible depths, ...) ends through its listener as
+  // well. Throws Error(kDisposed) after Close, as Decode, Encode and EncodeTrace do.
   uint64_t Start(Request request, Listener listener);
-  // Returns once the new depth is set; throws Error(kPoolExhausted) when a raise does not fit, kInvalidArgument when out of range.
+  // Returns once the new depth is set; throws Error(kPoolExhausted) when a raise does not fit, kInvalidArgument when
+  // out of range.
   void SetDepth(uint64_t generation, size_t depth);
   void Cancel(uint64_t generation);
-  // Decodes the f_hat of a generation as it stands. u8 [labels, S, S, 3] or f32 [labels, 3, S, S]; exactly one is non-null.
-  // f_hat of a finished generation is kept until Release.
+  // Decodes the f_hat of a generation as it stands. u8 [labels, S, S, 3] or f32 [labels, 3, S, S]; exactly one is
+  // non-null. f_hat of a finished generation is kept until Release.
   void DecodeGeneration(uint64_t generation, uint8_t* u8, float* f32, Done done);
   void Release(uint64_t generation);  // the caller has dropped its handle: cancels if running, forgets the result
 

@@ -29,16 +29,17 @@ void CheckRequest(const Request& request, const ModelConfig& config) {
   NS_REQUIRE(request.depths.size() == num_scales, kBad, "depths: expected ", num_scales, " numbers, found ",
              request.depths.size());
   for (int32_t depth : request.depths) CheckDepth(depth, config.var.depth, "depth");
-  NS_REQUIRE(request.top_k <= config.vae.codebook_size, kBad, "top_k must be at most ", config.vae.codebook_size, ", found ",
-             request.top_k);
+  NS_REQUIRE(request.top_k <= config.vae.codebook_size, kBad, "top_k must be at most ", config.vae.codebook_size,
+             ", found ", request.top_k);
   NS_REQUIRE(std::isfinite(request.top_p), kBad, "top_p must be finite, found ", request.top_p);
-  NS_REQUIRE(std::isfinite(request.deadline_ms) && request.deadline_ms >= 0, kBad, "deadline must not be negative, found ",
-             request.deadline_ms, " ms");
+  NS_REQUIRE(std::isfinite(request.deadline_ms) && request.deadline_ms >= 0, kBad,
+             "deadline must not be negative, found ", request.deadline_ms, " ms");
   for (int32_t depth : request.deadline_depths) CheckDepth(depth, config.var.depth, "depth of a deadline");
   NS_REQUIRE(std::is_sorted(request.deadline_depths.begin(), request.deadline_depths.end()), kBad,
              "depths of a deadline must ascend");
   const size_t num_forced = request.forced_tokens.size(), num_tokens = num_images * config.num_tokens();
-  NS_REQUIRE(num_forced == 0 || num_forced == num_tokens, kBad, "forced tokens: expected ", num_tokens, ", found ", num_forced);
+  NS_REQUIRE(num_forced == 0 || num_forced == num_tokens, kBad, "forced tokens: expected ", num_tokens, ", found ",
+             num_forced);
   for (int32_t token : request.forced_tokens) {
     NS_REQUIRE(token >= 0 && static_cast<size_t>(token) < config.vae.codebook_size, kBad, "token must be from 0 to ",
                config.vae.codebook_size - 1, ", found ", token);
@@ -50,7 +51,8 @@ Generation::Generation(uint64_t generation_id, Request its_request, Listener its
       request(std::move(its_request)),
       listener(std::move(its_listener)),
       num_images(request.labels.size()),
-      num_branches(std::all_of(request.guidance.begin(), request.guidance.end(), [](float t) { return t == 0; }) ? 1 : 2),
+      num_branches(std::all_of(request.guidance.begin(), request.guidance.end(), [](float t) { return t == 0; }) ? 1
+                                                                                                                 : 2),
       depths(request.depths.begin(), request.depths.end()),
       reasons(depths.size(), DepthReason::kPlan) {}
 

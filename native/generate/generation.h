@@ -1,7 +1,7 @@
 // The state of one generation, from its request to its release.
 //
-// Three kinds of fields: constant ones; those that other threads may read or change (under the scheduler's lock); and those
-// that only the engine thread touches.
+// Three kinds of fields: constant ones; those that other threads may read or change (under the scheduler's lock); and
+// those that only the engine thread touches.
 #pragma once
 
 #include <atomic>
@@ -60,31 +60,31 @@ struct Generation {
   // Under the scheduler's lock.
   Stage stage = Stage::kWaiting;
   bool released = false;
-  EndResult invalid;                  // not ok: the request cannot run
-  std::vector<size_t> depths;         // of every scale: the plan as it stands; ceilings when there is a deadline
-  std::vector<DepthReason> reasons;   // kPlan or kSet
-  size_t next_scale = 0;              // first scale that has not begun
-  size_t reserved = 0;                // slots
+  EndResult invalid;                 // not ok: the request cannot run
+  std::vector<size_t> depths;        // of every scale: the plan as it stands; ceilings when there is a deadline
+  std::vector<DepthReason> reasons;  // kPlan or kSet
+  size_t next_scale = 0;             // first scale that has not begun
+  size_t reserved = 0;               // slots
   std::unique_ptr<KvLease> lease;
 
   // Engine thread only.
   struct Scale {  // the one that runs
     size_t index = 0, depth = 0;
-    std::span<const uint32_t> blocks;          // of that depth
+    std::span<const uint32_t> blocks;  // of that depth
     DepthReason reason = DepthReason::kPlan;
     size_t images_begun = 0, images_done = 0;  // a generation too large for one batch runs a scale image by image
     Clock::time_point begin;
-    double cost_ms = 0;                        // its share of the batches it was in
-    ScaleResult result;                        // filled image by image
+    double cost_ms = 0;  // its share of the batches it was in
+    ScaleResult result;  // filled image by image
   };
   Scale scale;
   bool in_scale = false;
   Clock::time_point start, last_end;  // of running; of the scale before
   double load = 1;                    // wall time per cost
   std::unique_ptr<Modulations> modulations;
-  std::vector<size_t> label_index;    // of every sequence, in modulations
-  Buffer f_hat;                       // [B, E, P, P]
-  Buffer inputs[2];                   // [B, side², E]; even and odd scales, since images of one scale may run one after another
+  std::vector<size_t> label_index;  // of every sequence, in modulations
+  Buffer f_hat;                     // [B, E, P, P]
+  Buffer inputs[2];  // [B, side², E]; even and odd scales, since images of one scale may run one after another
 };
 
 }  // namespace nextscale

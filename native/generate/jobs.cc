@@ -47,7 +47,8 @@ void JobQueue::Close(const EndResult& result) {
   for (const Job& job : left) Tell(job.done, EndResult(result));
 }
 
-Tokenizer::Tokenizer(const ModelConfig& config, TensorTable tensors, Context& context, std::shared_ptr<const void> files_alive)
+Tokenizer::Tokenizer(const ModelConfig& config, TensorTable tensors, Context& context,
+                     std::shared_ptr<const void> files_alive)
     : config_(config),
       schedule_(config.sides),
       context_(context),
@@ -56,7 +57,8 @@ Tokenizer::Tokenizer(const ModelConfig& config, TensorTable tensors, Context& co
       tensors_(std::move(tensors)),
       files_alive_(std::move(files_alive)) {}
 
-void Tokenizer::Decode(const float* f_hat, size_t image, uint8_t* u8, float* f32, const std::function<bool()>& cancelled) {
+void Tokenizer::Decode(const float* f_hat, size_t image, uint8_t* u8, float* f32,
+                       const std::function<bool()>& cancelled) {
   const size_t pixels = config_.image_side() * config_.image_side();
   if (f32 != nullptr) return decoder_.Decode(context_, f_hat, f32 + image * 3 * pixels, cancelled);
   image_.resize(3 * pixels);

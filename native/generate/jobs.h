@@ -46,7 +46,8 @@ class Tokenizer {
 
   // Image `image` of u8 [.., S, S, 3] or f32 [.., 3, S, S]. Throws Error(kAborted) when cancelled.
   void Decode(const float* f_hat, size_t image, uint8_t* u8, float* f32, const std::function<bool()>& cancelled);
-  void DecodeTokens(const int32_t* tokens, size_t image, uint8_t* u8, float* f32, const std::function<bool()>& cancelled);
+  void DecodeTokens(const int32_t* tokens, size_t image, uint8_t* u8, float* f32,
+                    const std::function<bool()>& cancelled);
   void Encode(const float* pixels, int32_t* tokens);
   void EncodeTrace(const float* pixels, float* f, float* f_hats);
 

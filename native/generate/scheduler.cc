@@ -1,12 +1,14 @@
 #include "native/generate/scheduler.h"
 
 #include <algorithm>
+#include <utility>
 
-#include "native/cache/kv_plan.h"
+#include "native/generate/outcome.h"
 
 namespace nextscale {
 
-Scheduler::Scheduler(const ModelConfig& config, size_t kv_bytes, size_t kv_row_bytes, Strategy strategy, size_t max_rows)
+Scheduler::Scheduler(const ModelConfig& config, size_t kv_bytes, size_t kv_row_bytes, Strategy strategy,
+                     size_t max_rows)
     : config_(config),
       schedule_(config.sides),
       subnets_(config.var.depth, strategy),
@@ -42,15 +44,30 @@ void Scheduler::SetDepth(uint64_t id, size_t depth) {
   Generation& generation = *found->second;
   const bool over = generation.stage == Stage::kFinished || generation.next_scale == schedule_.num_scales();
   if (over || !generation.invalid.ok) return;
-  std::vector<size_t> depths = generation.depths;
-  std::fill(depths.begin() + static_cast<std::ptrdiff_t>(generation.next_scale), depths.end(), depth);
+  const auto plan_at = [&](size_t later_depth) {
+    std::vector<size_t> depths = generation.depths;
+    std::fill(depths.begin() + static_cast<std::ptrdiff_t>(generation.next_scale), depths.end(), later_depth);
+    return depths;
+  };
   // What it has now it needs until the next scale begins; from then on, what the new plan needs.
   const size_t used = generation.lease ? generation.lease->used() : 0;
-  const size_t needed = std::max(used, PeakOf(generation, depths));
+  const auto need_of = [&](const std::vector<size_t>& depths) { return std::max(used, PeakOf(generation, depths)); };
+  std::vector<size_t> depths = plan_at(depth);
+  const size_t needed = need_of(depths);
   const bool waits = generation.stage == Stage::kWaiting;
   const size_t room = waits ? pool_.capacity() : generation.reserved + pool_.available();
-  NS_REQUIRE(needed <= room, ErrorCode::kPoolExhausted, "depth ", depth, " from scale ", generation.next_scale, " on needs ",
-             needed * pool_.row_bytes(), " bytes of the KV pool, ", room * pool_.row_bytes(), " are free for it");
+  if (needed > room) {
+    EndResult refusal = Failed(ErrorCode::kPoolExhausted, "");
+    refusal.needed_bytes = needed * pool_.row_bytes();
+    refusal.available_bytes = room * pool_.row_bytes();
+    for (size_t fit = subnets_.full_depth(); fit >= subnets_.shallowest() && refusal.deepest_fit == 0; --fit) {
+      if (need_of(plan_at(fit)) <= room) refusal.deepest_fit = fit;
+    }
+    refusal.message = Message("depth ", depth, " from scale ", generation.next_scale, " on needs ", refusal.needed_bytes,
+                              " bytes of the KV pool, ", refusal.available_bytes, " are free for it");
+    if (refusal.deepest_fit != 0) refusal.message += Message("; depth ", refusal.deepest_fit, " would fit");
+    throw PoolError(std::move(refusal));
+  }
   if (!waits) {
     pool_.Unreserve(generation.reserved);
     NS_CHECK(pool_.Reserve(needed));
@@ -138,90 +155,6 @@ EngineStats Scheduler::Stats() const {
   return stats;
 }
 
-size_t Scheduler::PeakBytes(const std::vector<int32_t>& depths, size_t sequences) const {
-  Request request;
-  request.labels = {0};
-  request.guidance.assign(schedule_.num_scales(), 0.0f);
-  request.depths = depths;
-  CheckRequest(request, config_);
-  const Generation generation(0, std::move(request), {});
-  return PeakOf(generation, generation.depths) * sequences * pool_.row_bytes();
-}
-
-size_t Scheduler::PeakOf(const Generation& generation, const std::vector<size_t>& depths) const {
-  std::vector<std::span<const uint32_t>> blocks;
-  for (size_t depth : depths) blocks.push_back(subnets_.Blocks(depth));
-  const KvPlan plan{schedule_.tokens, blocks, generation.request.keep_dropped_cache};
-  const auto held = generation.lease ? generation.lease->held() : std::vector<size_t>(subnets_.full_depth());
-  const bool exact = generation.request.deadline_ms == 0;
-  const size_t rows = exact ? PeakRows(plan, held, generation.next_scale) : PeakRowsAtMost(plan, held, generation.next_scale);
-  return rows * generation.num_sequences();
-}
-
-EndResult Scheduler::Refusal(const Generation& generation, size_t needed, size_t available, const char* reason) const {
-  EndResult result;
-  result.ok = false;
-  result.code = ErrorCode::kPoolExhausted;
-  result.needed_bytes = needed * pool_.row_bytes();
-  result.available_bytes = available * pool_.row_bytes();
-  // The bridge (leading scales at full depth) stays, unless the plan is nothing but bridge.
-  const size_t full = subnets_.full_depth(), num_scales = schedule_.num_scales();
-  size_t bridge = 0;
-  while (bridge < num_scales && generation.depths[bridge] == full) ++bridge;
-  if (bridge == num_scales) bridge = 0;
-  for (size_t depth = full; depth >= subnets_.shallowest() && result.deepest_fit == 0; --depth) {
-    std::vector<size_t> depths(num_scales, depth);
-    std::fill_n(depths.begin(), bridge, full);
-    if (PeakOf(generation, depths) <= available) result.deepest_fit = depth;
-  }
-  result.message = Message("the generation needs ", result.needed_bytes, " bytes of the KV pool, ", reason, " ",
-                           result.available_bytes);
-  if (result.deepest_fit != 0) result.message += Message("; depth ", result.deepest_fit, " would fit");
-  return result;
-}
-
-void Scheduler::Admit(std::vector<GenerationPtr>& started, std::vector<Ended>& ended) {
-  EndResult aborted;
-  aborted.ok = false;
-  aborted.code = ErrorCode::kAborted;
-  aborted.message = "the generation was cancelled";
-  std::lock_guard lock(mutex_);
-  for (const GenerationPtr& generation : running_) {
-    if (generation->cancelled.load(std::memory_order_relaxed)) ended.push_back({generation, aborted});
-  }
-  bool blocked = false;  // somebody waits: nobody overtakes
-  std::vector<GenerationPtr> still_waiting;
-  for (const GenerationPtr& generation : waiting_) {
-    if (generation->cancelled.load(std::memory_order_relaxed)) {
-      ended.push_back({generation, aborted});
-      continue;
-    }
-    if (!generation->invalid.ok) {
-      ended.push_back({generation, generation->invalid});
-      continue;
-    }
-    const size_t needed = PeakOf(*generation, generation->depths);
-    if (needed > pool_.capacity()) {
-      ended.push_back({generation, Refusal(*generation, needed, pool_.capacity(), "the pool has")});
-    } else if (!blocked && pool_.Reserve(needed)) {
-      generation->reserved = needed;
-      generation->stage = Stage::kRunning;
-      started.push_back(generation);
-      running_.push_back(generation);
-    } else if (!generation->request.wait) {
-      const char* reason = needed <= pool_.available() ? "others wait in line for the free" : "free are";
-      ended.push_back({generation, Refusal(*generation, needed, pool_.available(), reason)});
-    } else {
-      blocked = true;
-      still_waiting.push_back(generation);
-    }
-  }
-  for (const Ended& end : ended) {  // until Finish
-    if (end.generation->stage == Stage::kWaiting) still_waiting.push_back(end.generation);
-  }
-  waiting_ = std::move(still_waiting);
-}
-
 void Scheduler::MakeLease(Generation& generation) {
   auto lease = std::make_unique<KvLease>(pool_, subnets_.full_depth(), generation.num_sequences(), schedule_.tokens);
   std::lock_guard lock(mutex_);
@@ -266,7 +199,8 @@ void Scheduler::Collect(std::vector<Unit>& units) {
   for (const GenerationPtr& generation : running_) {
     const bool ready = generation->stage == Stage::kRunning && !generation->cancelled.load(std::memory_order_relaxed);
     const size_t scale_index = generation->in_scale ? generation->scale.index : generation->next_scale;
-    const size_t image_rows = generation->num_branches * schedule_.tokens[std::min(scale_index, schedule_.num_scales() - 1)];
+    const size_t image_rows =
+        generation->num_branches * schedule_.tokens[std::min(scale_index, schedule_.num_scales() - 1)];
     if (!ready || image_rows > room) {
       left_.push_back(generation);
       continue;

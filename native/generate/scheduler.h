@@ -1,7 +1,7 @@
 // Who runs, who waits, and what the pool has promised to whom. The only object that several threads share.
 //
-// Admission: the peak of a generation's plan is known when it arrives; it starts when that many slots can be reserved, in
-// order of arrival. A running generation never needs more than it reserved, so it cannot fail for want of cache, and
+// Admission: the peak of a generation's plan is known when it arrives; it starts when that many slots can be reserved,
+// in order of arrival. A running generation never needs more than it reserved, so it cannot fail for want of cache, and
 // nothing can deadlock: every wait is for running generations to end.
 #pragma once
 
@@ -33,20 +33,20 @@ class Scheduler {
   Scheduler(const ModelConfig& config, size_t kv_bytes, size_t kv_row_bytes, Strategy strategy, size_t max_rows);
 
   // Any thread.
-  uint64_t Add(Request request, Listener listener);      // throws Error(kDisposed) once closed
+  uint64_t Add(Request request, Listener listener);  // throws Error(kDisposed) once closed
   void SetDepth(uint64_t id, size_t depth);
   void Cancel(uint64_t id);
   void Release(uint64_t id);
-  GenerationPtr Find(uint64_t id) const;                 // null when unknown
+  GenerationPtr Find(uint64_t id) const;  // null when unknown
   EngineStats Stats() const;
   size_t PeakBytes(const std::vector<int32_t>& depths, size_t sequences) const;
-  void Notify();                                         // the engine thread has something to look at
-  void BeginClose();                                     // cancels everything
+  void Notify();      // the engine thread has something to look at
+  void BeginClose();  // cancels everything
   bool closed() const { return closed_.load(std::memory_order_relaxed); }
 
   // Engine thread.
   uint64_t epoch() const;
-  void WaitBeyond(uint64_t epoch);                       // until Notify was called after `epoch` was read
+  void WaitBeyond(uint64_t epoch);  // until Notify was called after `epoch` was read
   struct Ended {
     GenerationPtr generation;
     EndResult result;
@@ -56,11 +56,11 @@ class Scheduler {
   void MakeLease(Generation& generation);
   // The units of the next batch; begins scales where one is due.
   void Collect(std::vector<Unit>& units);
-  void EndScale(Generation& generation);                 // scratch, times, counters; after the last scale all its cache
+  void EndScale(Generation& generation);  // scratch, times, counters; after the last scale all its cache
   void Park(Generation& generation);
   void Unpark(Generation& generation);
-  bool Finish(const GenerationPtr& generation);          // gives everything back; false when it was finished before
-  std::vector<GenerationPtr> All() const;                // that have not finished
+  bool Finish(const GenerationPtr& generation);  // gives everything back; false when it was finished before
+  std::vector<GenerationPtr> All() const;        // that have not finished
   void CountBatch(size_t rows, double ms);
   void CountBusy(double ms);
   bool NeedsCalibration(const Generation& generation) const;
@@ -70,7 +70,7 @@ class Scheduler {
   size_t PeakOf(const Generation& generation, const std::vector<size_t>& depths) const;
   EndResult Refusal(const Generation& generation, size_t needed, size_t available, const char* reason) const;
   void BeginScale(Generation& generation);
-  void GiveBack(Generation& generation);                 // all that it holds of the pool
+  void GiveBack(Generation& generation);  // all that it holds of the pool
 
   const ModelConfig config_;
   const ScaleSchedule schedule_;

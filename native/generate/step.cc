@@ -87,7 +87,8 @@ void Stepper::PrepareCapture(Generation& generation) const {
   const size_t scale_index = generation.scale.index, num_tokens = schedule_.tokens[scale_index];
   const size_t num_images = generation.num_images;
   result.logits.resize(num_images * num_tokens * config_.vae.codebook_size);
-  result.hidden.resize((1 + generation.scale.blocks.size()) * generation.num_sequences() * num_tokens * config_.var.width);
+  result.hidden.resize((1 + generation.scale.blocks.size()) * generation.num_sequences() * num_tokens *
+                       config_.var.width);
   if (scale_index + 1 < schedule_.num_scales()) {
     result.next_input.resize(num_images * schedule_.tokens[scale_index + 1] * config_.vae.code_dim);
   }
@@ -136,7 +137,8 @@ void Stepper::Draw(Generation& generation, const BatchGroup& group, size_t image
     }
   }
   if (!request.forced_tokens.empty()) {
-    const int32_t* forced = request.forced_tokens.data() + image * schedule_.num_tokens + schedule_.offsets[scale.index];
+    const int32_t* forced =
+        request.forced_tokens.data() + image * schedule_.num_tokens + schedule_.offsets[scale.index];
     std::copy_n(forced, num_tokens, tokens);
   }
 }
@@ -156,7 +158,8 @@ void Stepper::AddToLatent(Generation& generation, size_t image) {
 BlockCost Stepper::MeasureBlock() {
   const TransformerWeights& weights = transformer_.weights();
   const LinearWeights& layer = weights.blocks.front().fc1;
-  const size_t few = std::min<size_t>(16, transformer_.max_rows()), many = std::min<size_t>(512, transformer_.max_rows());
+  const size_t few = std::min<size_t>(16, transformer_.max_rows()),
+               many = std::min<size_t>(512, transformer_.max_rows());
   Buffer a(many * layer.matrix.k * sizeof(float)), out(many * layer.matrix.n * sizeof(float));
   const auto measure = [&](size_t num_rows) {
     double best = std::numeric_limits<double>::max();
@@ -176,7 +179,8 @@ BlockCost Stepper::MeasureBlock() {
   };
   const double few_ms = measure(few), many_ms = measure(many);
   const double width = static_cast<double>(config_.var.width), mlp = static_cast<double>(config_.var.mlp_width);
-  const double layers = (4 * width + 2 * mlp) / mlp;  // multiplications of a block's linear layers over those of this one
+  const double layers =
+      (4 * width + 2 * mlp) / mlp;  // multiplications of a block's linear layers over those of this one
   const double row_ms = many > few ? std::max(0.0, (many_ms - few_ms) / static_cast<double>(many - few)) : 0;
   return {layers * std::max(0.0, few_ms - row_ms * static_cast<double>(few)), layers * row_ms};
 }

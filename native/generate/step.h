@@ -1,4 +1,5 @@
-// One step: the units that the scheduler collected run as one batch, and every image draws its tokens and grows its f_hat.
+// One step: the units that the scheduler collected run as one batch, and every image draws its tokens and grows its
+// f_hat.
 #pragma once
 
 #include <vector>
@@ -13,8 +14,8 @@ class Stepper {
  public:
   Stepper(const ModelConfig& config, Context& context, Transformer& transformer, Quantizer& quantizer);
 
-  // Runs the batch. Units whose generation was cancelled on the way are left unfinished. A generation whose logits are not
-  // finite ends up in `failed`, the others go on. Throws on failures of the batch as a whole.
+  // Runs the batch. Units whose generation was cancelled on the way are left unfinished. A generation whose logits are
+  // not finite ends up in `failed`, the others go on. Throws on failures of the batch as a whole.
   void Run(const std::vector<Unit>& units, std::vector<Scheduler::Ended>& failed);
   size_t num_rows() const { return batch_.num_rows; }
 

@@ -22,9 +22,11 @@ class Workspace {
   // Strides carry a small padding: rows a power of two apart would meet in the same cache sets.
   size_t width_stride() const { return width_stride_; }
   size_t wide_stride() const { return wide_stride_; }
-  float* x() const { return x_.as<float>(); }              // [max_rows, C]: the residual stream of all sequences
-  float* compact() const { return compact_.as<float>(); }  // [max_rows, C]: normed rows of a block, then attention's output
-  float* wide() const { return wide_.as<float>(); }        // [max_rows, max(3C, mlp, V)]: qkv, hidden layer, logits
+  float* x() const { return x_.as<float>(); }  // [max_rows, C]: the residual stream of all sequences
+  float* compact() const {
+    return compact_.as<float>();
+  }                                                  // [max_rows, C]: normed rows of a block, then attention's output
+  float* wide() const { return wide_.as<float>(); }  // [max_rows, max(3C, mlp, V)]: qkv, hidden layer, logits
 
  private:
   size_t max_rows_, width_stride_, wide_stride_;

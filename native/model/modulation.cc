@@ -12,8 +12,8 @@ std::vector<int32_t> Distinct(std::vector<int32_t> labels) {
   return labels;
 }
 
-void Apply(Context& context, const LinearWeights& weights, const std::vector<float>& condition, size_t num_labels, float* out,
-           size_t out_stride) {
+void Apply(Context& context, const LinearWeights& weights, const std::vector<float>& condition, size_t num_labels,
+           float* out, size_t out_stride) {
   LinearArgs args;
   args.out = out;
   args.out_stride = out_stride;
@@ -27,7 +27,8 @@ void Apply(Context& context, const LinearWeights& weights, const std::vector<flo
 
 }  // namespace
 
-Modulations::Modulations(Context& context, const TransformerWeights& weights, size_t width, const std::vector<int32_t>& labels)
+Modulations::Modulations(Context& context, const TransformerWeights& weights, size_t width,
+                         const std::vector<int32_t>& labels)
     : width_(width),
       num_blocks_(weights.blocks.size()),
       labels_(Distinct(labels)),
@@ -46,7 +47,8 @@ Modulations::Modulations(Context& context, const TransformerWeights& weights, si
     const BlockWeights& block = weights.blocks[block_index];
     float* out = blocks_.as<float>() + block_index * chunks;
     if (!shared) Apply(context, block.ada, condition, num_labels, out, stride);
-    for (size_t i = 0; i < common.size(); ++i) out[i / chunks * stride + i % chunks] = common[i] + block.ada_offset[i % chunks];
+    for (size_t i = 0; i < common.size(); ++i)
+      out[i / chunks * stride + i % chunks] = common[i] + block.ada_offset[i % chunks];
   }
   Apply(context, weights.head_ada, condition, num_labels, head_.as<float>(), 2 * width);
 }

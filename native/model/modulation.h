@@ -1,4 +1,5 @@
-// Adaptive-norm modulations. They depend on the label only, so a generation computes them once, for its distinct labels.
+// Adaptive-norm modulations. They depend on the label only, so a generation computes them once, for its distinct
+// labels.
 #pragma once
 
 #include <cstdint>
@@ -11,7 +12,15 @@
 namespace nextscale {
 
 // Chunks of a block's modulation, in the reference's order; each is C wide.
-enum ModulationChunk : size_t { kAttentionGate, kMlpGate, kAttentionGain, kMlpGain, kAttentionShift, kMlpShift, kNumChunks };
+enum ModulationChunk : size_t {
+  kAttentionGate,
+  kMlpGate,
+  kAttentionGain,
+  kMlpGain,
+  kAttentionShift,
+  kMlpShift,
+  kNumChunks
+};
 
 class Modulations {
  public:
@@ -22,7 +31,9 @@ class Modulations {
   const float* Block(size_t label_index, size_t block_index) const {
     return blocks_.as<float>() + (label_index * num_blocks_ + block_index) * kNumChunks * width_;
   }
-  const float* Head(size_t label_index) const { return head_.as<float>() + label_index * 2 * width_; }  // [2C]: gain, shift
+  const float* Head(size_t label_index) const {
+    return head_.as<float>() + label_index * 2 * width_;
+  }  // [2C]: gain, shift
   size_t IndexOf(int32_t label) const;
 
  private:

@@ -1,12 +1,13 @@
 // Which blocks run at which depth.
 //
-// kEven, the paper's choice (VARiant, arXiv 2511.16546): I_d = { floor(i · (N−1) / (d−1)) : i = 0..d−1 }. The sets of different
-// depths are mostly not nested: of 30 blocks, I_16 and I_8 share the first and the last only.
+// kEven, the paper's choice (VARiant, arXiv 2511.16546): I_d = { floor(i · (N−1) / (d−1)) : i = 0..d−1 }. The sets of
+// different depths are mostly not nested: of 30 blocks, I_16 and I_8 share the first and the last only.
 //
-// kNested: every smaller set is contained in every larger one, so a block that runs at some depth has run at all greater
-// depths and its cache has no gaps when a generation goes down. The anchors N, then the powers of two below N, down to 2 are
-// each picked evenly by position from the next larger one (for N = 30: 16, 8, 4, 2; so at 16 it is the paper's set). A depth
-// between two anchors is the lower anchor plus blocks of the upper one, spread evenly (in bit-reversed order of position).
+// kNested: every smaller set is contained in every larger one, so a block that runs at some depth has run at all
+// greater depths and its cache has no gaps when a generation goes down. The anchors N, then the powers of two below N,
+// down to 2 are each picked evenly by position from the next larger one (for N = 30: 16, 8, 4, 2; so at 16 it is the
+// paper's set). A depth between two anchors is the lower anchor plus blocks of the upper one, spread evenly (in
+// bit-reversed order of position).
 //
 // Both always hold the first and the last block.
 #pragma once

@@ -14,7 +14,11 @@ constexpr size_t kRowsPerTask = 16;
 }  // namespace
 
 Transformer::Transformer(const ModelConfig& config, TransformerWeights weights, DType kv_dtype, size_t max_rows)
-    : config_(config), schedule_(config.sides), weights_(std::move(weights)), kv_dtype_(kv_dtype), workspace_(config, max_rows) {
+    : config_(config),
+      schedule_(config.sides),
+      weights_(std::move(weights)),
+      kv_dtype_(kv_dtype),
+      workspace_(config, max_rows) {
   spans_.reserve(max_rows);  // a sequence has at least one row
   attention_.reserve(max_rows);
 }
@@ -29,7 +33,8 @@ void Transformer::Run(Context& context, Batch& batch) {
     Gather(batch, block_index);
     RunBlock(context, config_.var, weights_.blocks[block_index], workspace_, spans_, attention_);
     for (BatchGroup& group : batch.groups) {
-      if (!group.active || group.num_done == group.blocks.size() || group.blocks[group.num_done] != block_index) continue;
+      if (!group.active || group.num_done == group.blocks.size() || group.blocks[group.num_done] != block_index)
+        continue;
       ++group.num_done;
       KeepHidden(batch, group);
     }
@@ -38,7 +43,8 @@ void Transformer::Run(Context& context, Batch& batch) {
 
 void Transformer::Embed(Context& context, const Batch& batch, const BatchGroup& group) {
   const size_t width = config_.var.width, stride = workspace_.width_stride();
-  const size_t num_tokens = schedule_.tokens[group.scale_index], first_row = batch.sequences[group.first_sequence].x_row;
+  const size_t num_tokens = schedule_.tokens[group.scale_index],
+               first_row = batch.sequences[group.first_sequence].x_row;
   const size_t branch_rows = group.num_images * num_tokens;
   float* const x = workspace_.x() + first_row * stride;
   if (group.input != nullptr) {
@@ -83,7 +89,8 @@ void Transformer::Gather(Batch& batch, size_t block_index) {
     const size_t num_rows = schedule_.tokens[group.scale_index];
     for (size_t i = 0; i < group.num_sequences(); ++i) {
       const BatchSequence& sequence = batch.sequences[group.first_sequence + i];
-      spans_.push_back({compact_row, sequence.x_row, num_rows, group.modulations->Block(sequence.label_index, block_index)});
+      spans_.push_back(
+          {compact_row, sequence.x_row, num_rows, group.modulations->Block(sequence.label_index, block_index)});
       AttentionSequence attention;
       attention.compact_row = compact_row;
       attention.num_rows = num_rows;

@@ -1,8 +1,8 @@
 // One step of the transformer: a ragged batch of sequences, each standing before its own scale at its own depth.
 //
-// A sequence is one guidance branch of one image. Sequences of one generation form a group: same scale, same subnet, and
-// they leave together when the generation is cancelled. At a block that only some groups run, the batch is those groups;
-// a row's result does not depend on who else is in the batch (the ops promise it).
+// A sequence is one guidance branch of one image. Sequences of one generation form a group: same scale, same subnet,
+// and they leave together when the generation is cancelled. At a block that only some groups run, the batch is those
+// groups; a row's result does not depend on who else is in the batch (the ops promise it).
 #pragma once
 
 #include <atomic>
@@ -24,7 +24,7 @@ struct BatchSequence {
   size_t lease_sequence = 0;  // in the group's lease
   size_t x_row = 0;           // first of side² rows in the workspace's x
   bool needs_logits = false;
-  size_t logits_row = 0;      // set by Head
+  size_t logits_row = 0;  // set by Head
 };
 
 struct BatchGroup {
@@ -33,14 +33,14 @@ struct BatchGroup {
   const KvLease* lease = nullptr;    // has begun this scale
   const Modulations* modulations = nullptr;
   const std::atomic<bool>* cancelled = nullptr;
-  const float* input = nullptr;      // [images, side², E]; null at scale 0, where the label is the input
-  size_t first_sequence = 0;         // in the batch: conditional branches of all images, then unconditional ones
+  const float* input = nullptr;  // [images, side², E]; null at scale 0, where the label is the input
+  size_t first_sequence = 0;     // in the batch: conditional branches of all images, then unconditional ones
   size_t num_images = 0, num_branches = 1;
-  float* hidden = nullptr;           // null, or [1 + blocks, hidden_sequences, side², C]: x before and after each block
+  float* hidden = nullptr;  // null, or [1 + blocks, hidden_sequences, side², C]: x before and after each block
   size_t hidden_sequences = 0;
 
-  bool active = true;                // set false by Run when it saw `cancelled`; x of its rows is then undefined
-  size_t num_done = 0;               // blocks run so far
+  bool active = true;   // set false by Run when it saw `cancelled`; x of its rows is then undefined
+  size_t num_done = 0;  // blocks run so far
 
   size_t num_sequences() const { return num_images * num_branches; }
 };

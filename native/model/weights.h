@@ -1,7 +1,7 @@
 // The transformer's parameters, packed for the kernels. Tensor names are the reference's with the prefix "var.".
 //
-// Matrices keep the number format of the file; everything small is widened to f32. The mapped pages of a tensor are given
-// back as soon as it is packed, so that loading needs hardly more resident memory than the weights themselves.
+// Matrices keep the number format of the file; everything small is widened to f32. The mapped pages of a tensor are
+// given back as soon as it is packed, so that loading needs hardly more resident memory than the weights themselves.
 #pragma once
 
 #include <functional>
@@ -20,12 +20,12 @@ struct LinearWeights {
 };
 
 struct BlockWeights {
-  LinearWeights qkv;                // [3C, C]; bias: q | 0 | v
-  LinearWeights proj;               // [C, C]
-  LinearWeights fc1, fc2;           // [mlp, C], [C, mlp]
-  LinearWeights ada;                // [6C, C]; empty with shared modulations
-  std::vector<float> ada_offset;    // [6C]; only with shared modulations
-  std::vector<float> head_factor;   // [H]: exp(min(scale_mul, ln 100)); empty without L2 norm
+  LinearWeights qkv;               // [3C, C]; bias: q | 0 | v
+  LinearWeights proj;              // [C, C]
+  LinearWeights fc1, fc2;          // [mlp, C], [C, mlp]
+  LinearWeights ada;               // [6C, C]; empty with shared modulations
+  std::vector<float> ada_offset;   // [6C]; only with shared modulations
+  std::vector<float> head_factor;  // [H]: exp(min(scale_mul, ln 100)); empty without L2 norm
 };
 
 struct TransformerWeights {
@@ -35,12 +35,12 @@ struct TransformerWeights {
   LinearWeights word;                  // [C, E]
   LinearWeights shared_ada;            // [6C, C]; only with shared modulations
   std::vector<BlockWeights> blocks;
-  LinearWeights head_ada;              // [2C, C]
-  LinearWeights head;                  // [V, C]
+  LinearWeights head_ada;  // [2C, C]
+  LinearWeights head;      // [V, C]
 };
 
-// Throws Error(kInvalidCheckpoint) for a missing tensor or a wrong shape, kNotFinite for NaN or infinity, both with its name.
-// progress: bytes packed so far, on the calling thread.
+// Throws Error(kInvalidCheckpoint) for a missing tensor or a wrong shape, kNotFinite for NaN or infinity, both with its
+// name. progress: bytes packed so far, on the calling thread.
 TransformerWeights LoadTransformer(const ModelConfig& config, const TensorTable& tensors, Context& context,
                                    const std::function<void(size_t bytes)>& progress);
 

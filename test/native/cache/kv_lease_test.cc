@@ -41,7 +41,8 @@ TEST(KvLease, BlocksHoldExactlyTheScalesTheyRan) {
             }
             const auto slots = lease.Slots(block, sequence);
             ASSERT_EQ(slots.size(), marks.size() + tokens[k]);
-            for (size_t i = 0; i < marks.size(); ++i) ASSERT_EQ(reinterpret_cast<uint64_t*>(pool.rows())[slots[i]], marks[i]);
+            for (size_t i = 0; i < marks.size(); ++i)
+              ASSERT_EQ(reinterpret_cast<uint64_t*>(pool.rows())[slots[i]], marks[i]);
             const size_t before = marks.size();
             for (size_t token = 0; token < tokens[k]; ++token) {
               const uint64_t mark = random();

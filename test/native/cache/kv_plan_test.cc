@@ -57,12 +57,10 @@ TEST(KvPlan, KeepingDroppedBlocksCostsTheirRows) {
   EXPECT_EQ(Plan(30, kVar256, Bridge(30, 6, 8), true).Peak(), 30u * 91 + 8 * (424 - 91) + 256);
 }
 
-TEST(KvPlan, OneScaleNeedsOnlyScratch) {
-  EXPECT_EQ(Plan(4, {9}, {4}, false).Peak(), 9u);
-}
+TEST(KvPlan, OneScaleNeedsOnlyScratch) { EXPECT_EQ(Plan(4, {9}, {4}, false).Peak(), 9u); }
 
-// Drives a lease through random plans: what it uses at its peak is what the plan said, from any scale on, and a plan whose
-// depths turn out lower never needs more than the bound.
+// Drives a lease through random plans: what it uses at its peak is what the plan said, from any scale on, and a plan
+// whose depths turn out lower never needs more than the bound.
 TEST(KvPlan, PeakIsExactlyWhatALeaseUses) {
   std::mt19937_64 random(1);
   const auto draw = [&](size_t low, size_t high) { return low + random() % (high - low + 1); };

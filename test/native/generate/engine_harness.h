@@ -90,7 +90,7 @@ class Gate {
 };
 
 inline std::unique_ptr<Engine> Open(TestModel& model, size_t threads = 1, size_t kv_bytes = size_t{64} << 20,
-                             DType kv_dtype = DType::kF32) {
+                                    DType kv_dtype = DType::kF32) {
   EngineOptions options;
   options.threads = threads;
   options.kv_bytes = kv_bytes;
@@ -98,7 +98,8 @@ inline std::unique_ptr<Engine> Open(TestModel& model, size_t threads = 1, size_t
   return std::make_unique<Engine>(model.config, model.tensors, options, nullptr, nullptr);
 }
 
-inline Request Simple(std::vector<int32_t> labels, uint64_t seed, std::vector<int32_t> depths = {6, 6, 6, 6}, float guidance = 1.5f) {
+inline Request Simple(std::vector<int32_t> labels, uint64_t seed, std::vector<int32_t> depths = {6, 6, 6, 6},
+                      float guidance = 1.5f) {
   Request request;
   request.labels = std::move(labels);
   request.seed = seed;

@@ -1,6 +1,4 @@
 // The engine's promises about the pool, depth and shutdown.
-#include "native/generate/engine.h"
-
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -9,6 +7,7 @@
 #include <random>
 #include <thread>
 
+#include "native/generate/engine.h"
 #include "test/native/generate/engine_harness.h"
 
 namespace nextscale {
@@ -96,6 +95,33 @@ TEST(Engine, WaitersStartInOrderAndTheBudgetHolds) {
   EXPECT_EQ(order, (std::vector<size_t>{0, 1, 2, 3, 4, 5}));
   EXPECT_EQ(engine->Stats().pool.peak_bytes, peak);
   ExpectIdle(*engine);
+}
+
+TEST(Engine, NobodyOvertakesAWaiter) {
+  TestModel model;
+  const auto engine = Open(model, 1, 2 * (6 * 14 + 25) * kRowBytes);
+  std::mutex mutex;
+  std::vector<size_t> order;
+  std::vector<Recording> recordings(3);
+  Gate gate;
+  const auto start = [&](size_t i, int32_t depth) {
+    engine->Start(Simple({1}, i, std::vector<int32_t>(kScales, depth)),
+                  recordings[i].MakeListener([&, i](const ScaleResult& scale) {
+                    if (scale.index != 0) return;
+                    {
+                      std::lock_guard lock(mutex);
+                      order.push_back(i);
+                    }
+                    if (i == 0) gate.Enter();
+                  }));
+  };
+  start(0, 2);
+  gate.AwaitEntered();
+  start(1, 6);  // needs the whole pool
+  start(2, 2);  // would fit beside the first
+  gate.Open();
+  for (Recording& recording : recordings) EXPECT_TRUE(recording.Wait().ok);
+  EXPECT_EQ(order, (std::vector<size_t>{0, 1, 2}));
 }
 
 TEST(Engine, WhatCannotStartIsRefusedWithTheDeepestFit) {

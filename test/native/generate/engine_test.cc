@@ -217,7 +217,8 @@ TEST(Engine, DecodeOfAGenerationIsDecodeOfItsTokens) {
   EXPECT_EQ(first, second);
   for (size_t pixel = 0; pixel < 100; ++pixel) {
     for (size_t channel = 0; channel < 3; ++channel) {
-      EXPECT_EQ(bytes[300 + pixel * 3 + channel], static_cast<uint8_t>(second[300 + channel * 100 + pixel] * 255 + 0.5f));
+      EXPECT_EQ(bytes[300 + pixel * 3 + channel],
+                static_cast<uint8_t>(second[300 + channel * 100 + pixel] * 255 + 0.5f));
     }
   }
   engine->Release(id);
@@ -263,7 +264,8 @@ TEST(Engine, PreviewsAreMadeWhenAskedFor) {
   ASSERT_TRUE(linear.Wait().ok);
   const ScaleResult scale = linear.scales()[2];
   ASSERT_EQ(scale.preview.size(), 2 * 25 * 3u);
-  EXPECT_EQ(std::vector<uint8_t>(scale.preview.begin(), scale.preview.begin() + 3), (std::vector<uint8_t>{128, 255, 0}));
+  EXPECT_EQ(std::vector<uint8_t>(scale.preview.begin(), scale.preview.begin() + 3),
+            (std::vector<uint8_t>{128, 255, 0}));
 
   request.preview = Preview::kDecode;
   Recording decode, beside;

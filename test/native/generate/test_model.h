@@ -20,7 +20,11 @@ class TestModel {
   static ModelConfig SmallConfig() {
     ModelConfig config;
     config.var = {.depth = 6, .width = 24, .num_heads = 3, .mlp_width = 40, .num_classes = 5};
-    config.vae = {.codebook_size = 32, .code_dim = 4, .num_residual_convs = 2, .channels = 32, .multipliers = {1, 1},
+    config.vae = {.codebook_size = 32,
+                  .code_dim = 4,
+                  .num_residual_convs = 2,
+                  .channels = 32,
+                  .multipliers = {1, 1},
                   .num_res_blocks = 1};
     config.sides = {1, 2, 3, 5};
     return config;
