@@ -30,7 +30,7 @@ export interface ConvertResult {
   checkpoint: Checkpoint;
 }
 
-const CHUNK_ELEMENTS = 2 ** 18; // 1 MiB of f32: its conversion holds the event loop for about a millisecond
+const CHUNK_ELEMENTS = 2 ** 18; // 1 MiB of f32: its conversion holds the event loop for a millisecond or two
 const ALIGNMENT = 64;
 
 /**

@@ -1,5 +1,6 @@
 /** Opens checkpoints: files -> two lists of tensors -> architecture -> the table that the core reads. */
 
+import { setImmediate as turn } from "node:timers/promises";
 import { InvalidCheckpointError, InvalidOptionError } from "../errors.js";
 import type { DType, NativeConfig, TensorEntry } from "../native/contract.js";
 import {
@@ -161,7 +162,9 @@ const NAMES: Record<Part, string> = { var: "transformer", vae: "tokenizer" };
 async function describe(assembly: Assembly, options: OpenOptions): Promise<CheckpointInfo> {
   const { var: transformerFile, vae: tokenizerFile } = assembly.of;
   const warnings: string[] = [];
+  await turn(); // each step takes a millisecond or two for a large model: the event loop runs in between
   const transformer = transformerFile && inferTransformer(transformerFile.path, transformerFile.parts.var);
+  await turn();
   const tokenizer = tokenizerFile && inferTokenizer(tokenizerFile.path, tokenizerFile.parts.vae);
   const holder = transformerFile ?? tokenizerFile;
   const block = holder && parseMetadata(holder.path, holder.metadata);
@@ -176,6 +179,7 @@ async function describe(assembly: Assembly, options: OpenOptions): Promise<Check
     if (transformerFile === tokenizerFile) checkMetadata(names.var, block, config, options);
     warnHits(tokenizerFile, config, warnings);
   }
+  await turn();
   const { architecture: _, ...notes } = block ?? ({} as Partial<MetadataBlock>);
   return { ...notes, ...tableOf(assembly), transformer, tokenizer, config, warnings };
 }

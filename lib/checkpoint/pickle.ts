@@ -43,7 +43,7 @@ export async function readPickle(
   for (let operations = 1; !machine.stopped; operations++) {
     if (operations > MAX_OPERATIONS) throw machine.broken(`it has more than ${MAX_OPERATIONS} operations`);
     machine.step();
-    if ((operations & 255) === 0 && slice.over) await slice.pause();
+    if ((operations & 63) === 0 && slice.over) await slice.pause();
   }
   return { value: machine.result(), length: machine.at };
 }

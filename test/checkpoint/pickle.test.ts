@@ -135,7 +135,7 @@ describe("allowed names, misused", () => {
     ["a negative length", storage("NJ\xff\xff\xff\xff"), "does not describe a storage"],
     ["a float length", storage("NG\x3f\xf8\0\0\0\0\0\0"), "does not describe a storage"],
     ["a huge length", storage("N\x8a\x08\xff\xff\xff\xff\xff\xff\xff\x7f"), "does not describe a storage"],
-    ["a view of a storage", storage("NK\x01(tt").replace("tt", "t"), "view of another storage"],
+    ["a view of a storage", storage("NK\x01(t"), "view of another storage"],
     ["two descriptions", `${storage("NK\x01")}0${storage("NK\x02")}`, "described in two ways"],
     [
       "a shape and strides of different rank",
@@ -176,15 +176,14 @@ describe("damage", () => {
 
 describe("bombs", () => {
   test("a billion laughs stay one tuple each", async () => {
-    let bytes = "\x80\x02X\x03\0\0\0lolq\x00";
-    for (let level = 0; level < 60; level++)
-      bytes += `(${`h${String.fromCharCode(level)}`.repeat(10)}tq${String.fromCharCode(level + 1)}`;
-    let value = await read(`${bytes}h\x3c.`.replace("\x80\x02X", "\x80\x02X").concat("")).catch(
-      (error: unknown) => error,
-    );
-    expect(value).toBeInstanceOf(InvalidCheckpointError); // values are left on the stack: harmless, but no pickle
-    value = await read(`${bytes.replaceAll("tq", "tq")}`.concat("\x85.")).catch((error: unknown) => error);
-    expect(value).toBeInstanceOf(InvalidCheckpointError);
+    let bytes = "X\x03\0\0\0lolq\x000"; // ten of the level below, sixty times over
+    for (let level = 0; level < 60; level++) {
+      const below = `h${String.fromCharCode(level)}`;
+      bytes += `(${below.repeat(10)}tq${String.fromCharCode(level + 1)}0`;
+    }
+    const value = (await read(`${bytes}h\x3c.`)) as PickleTuple;
+    expect(value.items.length).toBe(10);
+    expect(value.items[0]).toBe(value.items[9]);
   });
 
   test("deep nesting does not exhaust the stack", async () => {

@@ -66,7 +66,7 @@ class ShiftedSource extends MemorySource {
     super(archive);
     this.size = archive.length + shift;
     // Every offset in the directory, and the two of the end records, moves up.
-    for (let at = 0; (at = archive.indexOf("PK\x01\x02", at)) >= 0; at++) {
+    for (let at = archive.indexOf("PK\x01\x02"); at >= 0; at = archive.indexOf("PK\x01\x02", at + 1)) {
       const extra = at + 46 + archive.readUInt16LE(at + 28) + 20;
       archive.writeBigUInt64LE(archive.readBigUInt64LE(extra) + BigInt(shift), extra);
     }
