@@ -35,14 +35,27 @@ if (options.help) {
 function build() {
   const folder = join(root, "build", "bench");
   const quiet = { stdio: ["ignore", "ignore", "inherit"] };
-  execFileSync("cmake", ["-S", root, "-B", folder, "-G", "Ninja", "-DCMAKE_BUILD_TYPE=Release", "-DNEXTSCALE_BENCH=ON"], quiet);
+  execFileSync(
+    "cmake",
+    ["-S", root, "-B", folder, "-G", "Ninja", "-DCMAKE_BUILD_TYPE=Release", "-DNEXTSCALE_BENCH=ON"],
+    quiet,
+  );
   execFileSync("cmake", ["--build", folder, "--target", "bench_generate"], quiet);
   return join(folder, "bench_generate");
 }
 
 function runOne(binary, batch, subnet) {
   const weights = options.weights || join(tmpdir(), `nextscale-bench-d${options.depth}-${options.dtype}.safetensors`);
-  const args = ["--depth", options.depth, "--subnet", String(subnet), "--bridge", options.bridge, "--batch", String(batch)];
+  const args = [
+    "--depth",
+    options.depth,
+    "--subnet",
+    String(subnet),
+    "--bridge",
+    options.bridge,
+    "--batch",
+    String(batch),
+  ];
   args.push("--dtype", options.dtype, "--threads", options.threads, "--repeat", options.repeat, "--weights", weights);
   const result = spawnSync(binary, args, { encoding: "utf8", stdio: ["ignore", "pipe", "inherit"] });
   if (result.status !== 0) throw new Error(`benchmark failed for batch ${batch}, subnet ${subnet}`);
@@ -63,7 +76,11 @@ const ms = (value) => (value >= 100 ? Math.round(value) : value.toFixed(1)).toSt
 function printTable(rows) {
   const widths = rows[0].map((_, column) => Math.max(...rows.map((row) => row[column].length)));
   for (const [index, row] of rows.entries()) {
-    console.log(row.map((cell, column) => (column === 0 ? cell.padEnd(widths[column]) : cell.padStart(widths[column]))).join("  "));
+    console.log(
+      row
+        .map((cell, column) => (column === 0 ? cell.padEnd(widths[column]) : cell.padStart(widths[column])))
+        .join("  "),
+    );
     if (index === 0) console.log(widths.map((width) => "-".repeat(width)).join("  "));
   }
 }
@@ -71,7 +88,12 @@ function printTable(rows) {
 const binary = build();
 const batches = options.batch.split(",").map(Number);
 const subnets = [Number(options.depth), ...options.subnets.split(",").filter(Boolean).map(Number)];
-const report = { machine: { cpu: cpus()[0].model, cores: cpus().length, node: process.version }, options, runs: [], peers: {} };
+const report = {
+  machine: { cpu: cpus()[0].model, cores: cpus().length, node: process.version },
+  options,
+  runs: [],
+  peers: {},
+};
 
 for (const batch of batches) {
   for (const subnet of subnets) {
@@ -86,9 +108,22 @@ if (options.peer) {
   report.peers.decoder = runPeer("decoder", "1", "decoder.onnx");
 }
 
-console.log(`\nVAR-d${options.depth}, ${options.dtype} weights, ${options.threads} threads, both guidance branches, times per image`);
-console.log(`GEMM peak of this machine (measured in each run): ${report.runs.map((run) => Math.round(run.gemmPeakGflops)).join(", ")} GFLOP/s\n`);
-const header = ["batch, depth", "transformer ms", "of GEMM peak", "vs full", "ideal", "decode ms", "pool MB", "peak RSS MB"];
+console.log(
+  `\nVAR-d${options.depth}, ${options.dtype} weights, ${options.threads} threads, both guidance branches, times per image`,
+);
+console.log(
+  `GEMM peak of this machine (measured in each run): ${report.runs.map((run) => Math.round(run.gemmPeakGflops)).join(", ")} GFLOP/s\n`,
+);
+const header = [
+  "batch, depth",
+  "transformer ms",
+  "of GEMM peak",
+  "vs full",
+  "ideal",
+  "decode ms",
+  "pool MB",
+  "peak RSS MB",
+];
 const rows = [header];
 for (const run of report.runs) {
   const full = report.runs.find((other) => other.batch === run.batch && other.subnet === run.depth);
@@ -113,12 +148,16 @@ for (const [name, peer] of Object.entries(report.peers)) {
   const batch = Number(name.split("-")[1] ?? 1);
   const own = report.runs.find((run) => run.batch === batch && run.subnet === run.depth);
   const mine = name === "decoder" ? own.decodeMs / own.batch : own.transformerMs;
-  console.log(`onnxruntime-node, ${name}: ${ms(peer.totalMs)} ms; nextscale ${ms(mine)} ms = ${(mine / peer.totalMs).toFixed(2)} × its time`);
+  console.log(
+    `onnxruntime-node, ${name}: ${ms(peer.totalMs)} ms; nextscale ${ms(mine)} ms = ${(mine / peer.totalMs).toFixed(2)} × its time`,
+  );
 }
 
 const folder = join(root, "bench", "results");
 mkdirSync(folder, { recursive: true });
-const commit = existsSync(join(root, ".git")) ? execFileSync("git", ["rev-parse", "--short", "HEAD"], { cwd: root, encoding: "utf8" }).trim() : "none";
+const commit = existsSync(join(root, ".git"))
+  ? execFileSync("git", ["rev-parse", "--short", "HEAD"], { cwd: root, encoding: "utf8" }).trim()
+  : "none";
 const file = join(folder, `generate-d${options.depth}-${options.dtype}-${commit}.json`);
 writeFileSync(file, `${JSON.stringify(report, null, 2)}\n`);
 console.log(`\nwritten: ${file}`);

@@ -10,6 +10,7 @@ import { Image } from "./image.js";
 import { captured } from "./internal.js";
 import { type Child, onAbort } from "./lifecycle.js";
 import type { NativeEndEvent, NativeGeneration, NativeScaleEvent } from "./native/contract.js";
+import type { GenerationLog } from "./observer.js";
 import { TimeSlice } from "./time-slice.js";
 import { numTokens, TokenMaps } from "./tokens.js";
 import type { ScaleEvent } from "./types.js";
@@ -29,6 +30,7 @@ export interface GenerationParts {
   /** Throws when the model is gone. */
   requireAlive(): void;
   callSite: CallSite;
+  log: GenerationLog;
 }
 
 /** Made by {@link Model.generate}; starts at once, whether or not anybody reads it. */
@@ -122,10 +124,12 @@ export class Generation implements AsyncIterable<ScaleEvent> {
     }
     try {
       this.#native.setDepth(depth);
-      return true;
     } catch (error) {
+      this.#parts.log.depth(depth, false);
       throw wrapNative(error);
     }
+    this.#parts.log.depth(depth, true);
+    return true;
   }
 
   /** Stops within one block. Everything that waits rejects with an AbortError; a finished generation stays finished. */
@@ -152,7 +156,8 @@ export class Generation implements AsyncIterable<ScaleEvent> {
     try {
       this.#parts.requireAlive();
       this.#native = this.#parts.start((event) => this.#receive(event));
-      if (this.#pendingDepth !== undefined) this.#native.setDepth(this.#pendingDepth);
+      this.#parts.log.request(this.#native.id);
+      if (this.#pendingDepth !== undefined) this.setDepth(this.#pendingDepth);
     } catch (error) {
       this.#native?.cancel();
       this.#finish(wrapNative(error));
@@ -165,6 +170,7 @@ export class Generation implements AsyncIterable<ScaleEvent> {
       if (this.#outcome !== undefined) return; // cancelled: what was in flight is not wanted
       this.#events.push(this.#toScaleEvent(event));
       this.#notify();
+      this.#parts.log.scale(event);
       return;
     }
     this.#finish(event.code === null ? null : this.#parts.callSite.stamp(errorFromNative(event)));
@@ -191,6 +197,7 @@ export class Generation implements AsyncIterable<ScaleEvent> {
     this.#outcome = { error: error === null ? null : (error as Error) };
     this.#unlisten();
     this.#notify();
+    this.#parts.log.end(error, this.#events.length);
   }
 
   #notify(): void {

@@ -58,6 +58,7 @@ export async function loadModel(source?: ModelSource, options?: LoadOptions): Pr
     trainedDepths: checkpoint.depths ?? [config.depth],
     recommended: checkpoint.recommended ?? {},
     previewMatrix: checkpoint.previewMatrix ?? null,
+    onEvent: resolved.onEvent,
   });
 }
 

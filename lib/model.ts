@@ -8,6 +8,7 @@ import { checkImages, type ImageLike, toPlanes } from "./image-types.js";
 import { internal, type Overrides } from "./internal.js";
 import { Lifecycle } from "./lifecycle.js";
 import type { NativeModel, NativeRequest, NativeStats } from "./native/contract.js";
+import { Observer } from "./observer.js";
 import {
   type GenerateContext,
   type ResolvedGenerateOptions,
@@ -21,6 +22,7 @@ import type {
   Architecture,
   DepthOption,
   GenerateOptions,
+  ModelEvent,
   ModelStats,
   PoolStats,
   Score,
@@ -42,6 +44,7 @@ export interface ModelParts {
   recommended: GenerateContext["recommended"];
   /** `[3, E+1]` when the checkpoint has one. */
   previewMatrix: Float32Array | null;
+  onEvent?: ((event: ModelEvent) => void) | undefined;
 }
 
 /** Made by {@link loadModel}. Serves any number of generations at once. */
@@ -66,6 +69,7 @@ export class Model {
   readonly #native: NativeModel;
   readonly #lifecycle: Lifecycle;
   readonly #context: GenerateContext;
+  readonly #observer: Observer;
   #preview: Promise<unknown> | null = null;
   #previewReady: boolean;
 
@@ -81,6 +85,7 @@ export class Model {
     this.bridge = parts.bridge;
     this.depths = parts.trainedDepths;
     this.#native = parts.native;
+    this.#observer = new Observer(parts.onEvent);
     this.#lifecycle = new Lifecycle(() => this.#native.dispose());
     const depthContext = {
       fullDepth: architecture.depth,
@@ -245,6 +250,7 @@ export class Model {
       checkDepth: (depth) => checkDepth("depth", depth, architecture.depth),
       requireAlive: () => this.#lifecycle.requireAlive(),
       callSite,
+      log: this.#observer.log(options),
     });
     this.#lifecycle.adopt(generation.child);
     return generation;

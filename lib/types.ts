@@ -1,5 +1,6 @@
 /** Public types: what callers hand in and what they get back. Validation lives in lib/options. */
 
+import type { ErrorCode } from "./errors.js";
 import type { Image } from "./image.js";
 import type { DType } from "./native/contract.js";
 import type { TokenMaps } from "./tokens.js";
@@ -45,6 +46,11 @@ export interface LoadOptions {
   nativeBinding?: string;
   /** Called with 0..1 while the weights are mapped, checked and packed. */
   onProgress?: (fraction: number) => void;
+  /**
+   * Told what every generation of this model does, as it happens ({@link ModelEvent}): for logs and metrics. Called
+   * synchronously; what it throws is dropped, after one warning.
+   */
+  onEvent?: (event: ModelEvent) => void;
   /** Cancels the loading: the promise rejects with an AbortError. */
   signal?: AbortSignal;
 }
@@ -200,6 +206,29 @@ export interface ModelStats {
   maxBatchRows: number;
   scaleTimes: ScaleTime[];
 }
+
+/**
+ * What `onEvent` is told of a generation, in this order: one `request`, one `start` unless it ends in line, its scales, one
+ * `end`. `id` is the one of {@link PoolStats.generations}.
+ */
+export type ModelEvent =
+  /** Handed to the engine: it runs, or waits in line for room in the pool. `depths` is its plan. */
+  | { type: "request"; id: number; images: number; seed: number | bigint; depths: number[]; deadlineMs: number | null }
+  /** It runs; told together with its first scale. `waitedMs`: time in line. */
+  | { type: "start"; id: number; waitedMs: number }
+  | {
+      type: "scale";
+      id: number;
+      index: number;
+      depth: number;
+      reason: ScaleEvent["reason"];
+      scaleMs: number;
+      elapsedMs: number;
+    }
+  /** `setDepth` was called; `accepted` is false when the pool had no room for it. */
+  | { type: "depth"; id: number; depth: number; accepted: boolean }
+  /** `code` is null when all scales are drawn. `totalMs` since the request. */
+  | { type: "end"; id: number; code: ErrorCode | null; scales: number; totalMs: number };
 
 /** Token maps and labels to score; see {@link Model.score}. */
 export interface ScoreOptions {

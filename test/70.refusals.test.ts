@@ -92,6 +92,7 @@ const LOAD: Row[] = [
   ["residualMix", 2, /0\.\.1/],
   ["nativeBinding", "", /non-empty/],
   ["onProgress", 1, /a function/],
+  ["onEvent", {}, /a function/],
   ["signal", "stop", /an AbortSignal/],
   ["thread", 2, /did you mean "threads"/],
 ];

@@ -8,7 +8,7 @@ import { existsSync, mkdirSync, readFileSync, rmSync } from "node:fs";
 import { createRequire } from "node:module";
 import { availableParallelism } from "node:os";
 import { dirname, join } from "node:path";
-import { fileURLToPath } from "node:url";
+import { fileURLToPath, pathToFileURL } from "node:url";
 
 const require = createRequire(import.meta.url);
 const root = dirname(dirname(fileURLToPath(import.meta.url)));
@@ -65,7 +65,22 @@ function buildNative(folder) {
   return run("cmake", ["--build", folder, "--target", "nextscale_tests", "--parallel", jobs]).status === 0;
 }
 
-function testNative() {
+/** The golden models as safetensors, the one format that the core reads; their paths go to the tests by environment. */
+async function convertGolden() {
+  const { convertCheckpoint } = await import(pathToFileURL(join(root, "dist", "index.js")).href);
+  const folder = join(root, "build", "golden");
+  mkdirSync(folder, { recursive: true });
+  const paths = {};
+  for (const name of ["tiny", "tiny-shared", "digits"]) {
+    const output = join(folder, `${name}.safetensors`);
+    const from = join(root, "test", "golden", name);
+    await convertCheckpoint({ source: { var: join(from, "var.pth"), tokenizer: join(from, "vae.pth") }, output });
+    paths[`NEXTSCALE_GOLDEN_${name.toUpperCase().replace("-", "_")}_SAFETENSORS`] = output;
+  }
+  return { ...process.env, NEXTSCALE_GOLDEN_DIR: join(root, "test", "golden"), ...paths };
+}
+
+async function testNative() {
   console.log("== native (GoogleTest)");
   if (!hasGoogleTest())
     return record("native", { skipped: 1 }, "GoogleTest is not installed: apt-get install libgtest-dev");
@@ -73,7 +88,9 @@ function testNative() {
   if (!buildNative(folder)) return record("native", { failed: 1 }, "the tests do not compile");
   const report = join(folder, "gtest.json");
   rmSync(report, { force: true });
-  const { status, signal } = run(join(folder, "nextscale_tests"), ["--gtest_brief=1", `--gtest_output=json:${report}`]);
+  const env = await convertGolden();
+  const args = ["--gtest_brief=1", `--gtest_output=json:${report}`];
+  const { status, signal } = run(join(folder, "nextscale_tests"), args, { env });
   if (!existsSync(report))
     return record("native", { failed: 1 }, `the test program died (${signal ?? `exit ${status}`})`);
   record("native", countGoogleTest(JSON.parse(readFileSync(report, "utf8")), status));
@@ -119,7 +136,7 @@ check("build", [join(root, "tools", "build.mjs")]);
 if (filters.length === 0) {
   check("types", [bin("typescript", "tsc"), "--noEmit"]);
   check("lint", [bin("@biomejs/biome", "biome"), "check", "."]);
-  testNative();
+  await testNative();
 }
 testVitest();
 

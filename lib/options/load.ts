@@ -1,7 +1,7 @@
 /** Options of loadModel: type, range, names. The only place that reads the raw object. */
 
 import { availableParallelism } from "node:os";
-import type { Device, DType, LoadOptions, ModelSource, Strategy } from "../types.js";
+import type { Device, DType, LoadOptions, ModelEvent, ModelSource, Strategy } from "../types.js";
 import {
   checkFunction,
   checkInteger,
@@ -24,6 +24,7 @@ const KEYS = [
   "residualMix",
   "nativeBinding",
   "onProgress",
+  "onEvent",
   "signal",
 ] as const satisfies readonly (keyof LoadOptions)[];
 
@@ -38,6 +39,7 @@ export interface ResolvedLoadOptions {
   residualMix: number | undefined;
   nativeBinding: string | undefined;
   onProgress: ((fraction: number) => void) | undefined;
+  onEvent: ((event: ModelEvent) => void) | undefined;
   signal: AbortSignal | undefined;
 }
 
@@ -55,6 +57,7 @@ export function resolveLoadOptions(raw: unknown): ResolvedLoadOptions {
     residualMix: optional(options.residualMix, (value) => checkNumber("residualMix", value, 0, 1)),
     nativeBinding: optional(options.nativeBinding, (value) => checkString("nativeBinding", value)),
     onProgress: optional(options.onProgress, (value) => checkFunction<(fraction: number) => void>("onProgress", value)),
+    onEvent: optional(options.onEvent, (value) => checkFunction<(event: ModelEvent) => void>("onEvent", value)),
     signal: optional(options.signal, (value) => checkSignal("signal", value)),
   };
 }

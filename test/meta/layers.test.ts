@@ -28,7 +28,7 @@ const LIB: string[][] = [
   ["image.ts", "tokens.ts", "image-types.ts", "options/load.ts", "types.ts"],
   ["depth.ts", "checkpoint"],
   ["options/generate.ts"],
-  ["preview.ts", "score.ts", "generation.ts"],
+  ["preview.ts", "score.ts", "observer.ts", "generation.ts"],
   ["model.ts"],
   ["load.ts"],
   ["index.ts"],
