@@ -8,13 +8,13 @@ import { goldenPath, openGolden } from "./support/golden.js";
 
 const LIMIT_MS = 5;
 
-test("the measure sees a planted block of 8 ms", async () => {
+test("the measure sees a planted block", async () => {
   const block = async () => {
     await new Promise((resolve) => setImmediate(resolve));
     const start = performance.now();
-    while (performance.now() - start < 8);
+    while (performance.now() - start < 40); // of which a busy machine leaves us a part
   };
-  expect(await blockedMs(block)).toBeGreaterThan(LIMIT_MS);
+  expect(await blockedMs(block, LIMIT_MS)).toBeGreaterThan(LIMIT_MS);
 });
 
 describe("held for less than 5 ms by", () => {
@@ -29,11 +29,12 @@ describe("held for less than 5 ms by", () => {
   test("loading a pair and disposing of it", async () => {
     const source = { var: goldenPath("digits", "var.pth"), tokenizer: goldenPath("digits", "vae.pth") };
     const work = async () => (await loadModel(source, { threads: 1 })).dispose();
-    expect(await blockedMs(work)).toBeLessThan(LIMIT_MS);
+    expect(await blockedMs(work, LIMIT_MS)).toBeLessThan(LIMIT_MS);
   });
 
   test("generating 32 images with previews", async () => {
-    expect(await blockedMs(() => model.generate({ labels, preview: "linear" }).images())).toBeLessThan(LIMIT_MS);
+    const work = () => model.generate({ labels, preview: "linear" }).images();
+    expect(await blockedMs(work, LIMIT_MS)).toBeLessThan(LIMIT_MS);
   });
 
   test("encoding, decoding and scoring 32 images", async () => {
@@ -43,13 +44,13 @@ describe("held for less than 5 ms by", () => {
       await model.decode(tokens);
       await model.score({ tokens, labels });
     };
-    expect(await blockedMs(work, 4)).toBeLessThan(LIMIT_MS);
+    expect(await blockedMs(work, LIMIT_MS)).toBeLessThan(LIMIT_MS);
   });
 
   test("cancelling", async () => {
     const work = async () => {
       for await (const scale of model.generate({ labels })) if (scale.index === 2) break;
     };
-    expect(await blockedMs(work)).toBeLessThan(LIMIT_MS);
+    expect(await blockedMs(work, LIMIT_MS)).toBeLessThan(LIMIT_MS);
   });
 });
