@@ -7,22 +7,10 @@ import { InvalidOptionError, IoError, NotFiniteError } from "../errors.js";
 import type { DType, TensorEntry } from "../native/contract.js";
 import { bytesOf, numElements, storedDType } from "./dtype.js";
 import { checkNotes, formatMetadata, METADATA_KEY, type ModelNotes } from "./metadata.js";
-import { type Checkpoint, type CheckpointSource, type OpenOptions, openCheckpoint } from "./open.js";
+import { type Checkpoint, openCheckpoint } from "./open.js";
+import { type ConvertOptions, NOTE_KEYS, resolveConvertOptions } from "./options.js";
 import { bitsOf, convert, findNonFinite } from "./round.js";
 import { type FileSource, ioError, throwIfAborted, withFiles } from "./source.js";
-
-export interface ConvertOptions extends OpenOptions, ModelNotes {
-  source: CheckpointSource;
-  /** The file to write; one that exists is replaced, when the new one is complete. */
-  output: string;
-  /**
-   * Format of the matrices and convolutions; everything else (biases, norms, embeddings, codebook, residual convolutions)
-   * then becomes f32. Default: every tensor keeps its format, byte for byte.
-   */
-  dtype?: DType | undefined;
-  /** Share of the bytes written, 0..1, and the tensor at hand. An error that it throws ends the conversion. */
-  onProgress?: ((fraction: number, tensor: string) => void) | undefined;
-}
 
 export interface ConvertResult {
   output: string;
@@ -40,11 +28,11 @@ const ALIGNMENT = 64;
  * @throws InvalidCheckpointError, UnsafeCheckpointError, NotFiniteError (a NaN or infinite weight), IoError,
  *   InvalidOptionError (a weight that does not fit into f16, notes that do not fit the model), AbortError
  */
-export async function convertCheckpoint(options: ConvertOptions): Promise<ConvertResult> {
+export async function convertCheckpoint(raw: ConvertOptions): Promise<ConvertResult> {
+  const { options, open } = resolveConvertOptions(raw);
   const { source, output, signal } = options;
-  const checkpoint = await openCheckpoint(source, options);
-  const notes = mergeNotes(checkpoint, options);
-  const plan = planFile(checkpoint, notes, options.dtype);
+  const checkpoint = await openCheckpoint(source, open);
+  const plan = planFile(checkpoint, mergeNotes(checkpoint, options), options.dtype);
   await requireWritable(output);
   const temporary = temporaryName(output);
   try {
@@ -62,16 +50,7 @@ export async function convertCheckpoint(options: ConvertOptions): Promise<Conver
 /** What the source knows, overridden by what the caller says. */
 function mergeNotes(checkpoint: Checkpoint, options: ConvertOptions): ModelNotes {
   const notes: Record<string, unknown> = {};
-  for (const key of [
-    "name",
-    "labels",
-    "strategy",
-    "bridge",
-    "depths",
-    "recommended",
-    "previewMatrix",
-    "metadata",
-  ] as const) {
+  for (const key of NOTE_KEYS) {
     const value = options[key] ?? checkpoint[key];
     if (value !== undefined) notes[key] = value;
   }

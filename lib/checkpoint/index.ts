@@ -1,14 +1,8 @@
 /** Checkpoints: files of others become a table of tensors and an architecture. Nothing from a file is ever executed. */
 
 export type { TokenizerShape, TransformerShape } from "./architecture.js";
-export { type ConvertOptions, type ConvertResult, convertCheckpoint } from "./convert.js";
+export { type ConvertResult, convertCheckpoint } from "./convert.js";
 export type { FileFormat } from "./detect.js";
 export type { ModelNotes, RecommendedSettings } from "./metadata.js";
-export {
-  type Checkpoint,
-  type CheckpointInfo,
-  type CheckpointSource,
-  inspectCheckpoint,
-  type OpenOptions,
-  openCheckpoint,
-} from "./open.js";
+export { type Checkpoint, type CheckpointInfo, inspectCheckpoint, openCheckpoint } from "./open.js";
+export type { CheckpointSource, ConvertOptions, OpenOptions } from "./options.js";

@@ -13,25 +13,16 @@ import {
 import type { FileFormat } from "./detect.js";
 import { bytesOf, numElements, type StoredTensor, weightDType } from "./dtype.js";
 import { checkNotes, differenceOf, type MetadataBlock, type ModelNotes, parseMetadata } from "./metadata.js";
+import {
+  type CheckpointSource,
+  type OpenOptions,
+  type ResolvedSource,
+  resolveOpenOptions,
+  resolveSource,
+} from "./options.js";
 import { contradiction, sidesFromCounts, sidesFromLevels } from "./sides.js";
 import { type ByteSource, throwIfAborted, withFiles } from "./source.js";
 import { type Part, readStateDicts, type StateDicts } from "./state-dict.js";
-
-/**
- * One file that holds a whole model (a converted one, or a training checkpoint); or the pair by role; or a list of files
- * whose content tells their roles.
- */
-export type CheckpointSource = string | { var?: string; tokenizer?: string } | readonly string[];
-
-export interface OpenOptions {
-  /** Attention heads; for transformers without L2-norm attention. */
-  heads?: number | undefined;
-  /** Sides of the scales, ascending; when the file cannot tell. */
-  sides?: readonly number[] | undefined;
-  /** The tokenizer's `quant_resi`, 0..1. Default: the file's, else 0.5. */
-  residualMix?: number | undefined;
-  signal?: AbortSignal | undefined;
-}
 
 /** What is in one or two files, complete or not. */
 export interface CheckpointInfo extends ModelNotes {
@@ -77,8 +68,9 @@ export async function openCheckpoint(source: CheckpointSource, options: OpenOpti
 /** Like {@link openCheckpoint}, but a transformer or a tokenizer alone will do. */
 export async function inspectCheckpoint(source: CheckpointSource, options: OpenOptions = {}): Promise<CheckpointInfo> {
   const { paths, roles } = resolveSource(source);
-  throwIfAborted(options.signal, "opening the checkpoint");
-  return withFiles(paths, (files) => inspectSources(files, roles, options));
+  const resolved = resolveOpenOptions(options);
+  throwIfAborted(resolved.signal, "opening the checkpoint");
+  return withFiles(paths, (files) => inspectSources(files, roles, resolved));
 }
 
 /** {@link inspectCheckpoint} for files that are open already. */
@@ -95,37 +87,7 @@ export async function inspectSources(
   return describe(new Assembly(sources, dicts, roles), options);
 }
 
-/** The file of each part, where the caller says. */
-type Roles = Partial<Record<Part, number>>;
-
-interface ResolvedSource {
-  paths: string[];
-  roles: Roles;
-}
-
-function resolveSource(source: CheckpointSource): ResolvedSource {
-  if (typeof source === "string") return { paths: [source], roles: {} };
-  if (isList(source)) {
-    if (source.length === 0 || source.length > 2) {
-      throw new InvalidOptionError("source", `a list of ${source.length} files`, "one file or two");
-    }
-    return source.length === 2 && source[0] === source[1]
-      ? { paths: [source[0]!], roles: {} }
-      : { paths: [...source], roles: {} };
-  }
-  const { var: transformer, tokenizer } = source;
-  if (transformer !== undefined && transformer === tokenizer) return { paths: [transformer], roles: {} };
-  if (transformer !== undefined && tokenizer !== undefined) {
-    return { paths: [transformer, tokenizer], roles: { var: 0, vae: 1 } };
-  }
-  if (transformer !== undefined) return { paths: [transformer], roles: { var: 0 } };
-  if (tokenizer !== undefined) return { paths: [tokenizer], roles: { vae: 0 } };
-  throw new InvalidOptionError("source", "an object without files", "a path or { var, tokenizer }");
-}
-
-function isList(source: CheckpointSource): source is readonly string[] {
-  return Array.isArray(source);
-}
+type Roles = ResolvedSource["roles"];
 
 /** The files, and which of them holds which part. */
 class Assembly {

@@ -305,6 +305,18 @@ describe("failures", () => {
     expect((error as Error).message).toMatch(message);
   });
 
+  test.each<[string, object, RegExp]>([
+    ["format", { dtype: "f64" }, /option "dtype": expected "f32", "f16", "bf16"/],
+    ["listener", { onProgress: 1 }, /option "onProgress"/],
+    ["name", { name: 1 }, /name is not a string/],
+    ["key", { dtyp: "f16" }, /did you mean "dtype"/],
+    ["output", { output: 1 }, /option "output"/],
+  ])("an option of the wrong type: %s", async (_, options, message) => {
+    const converting = convertCheckpoint({ source: trainer, output: temporaryPath("typed"), ...options });
+    await expect(converting).rejects.toThrow(InvalidOptionError);
+    await expect(converting).rejects.toThrow(message);
+  });
+
   test("outputs that cannot be written", async () => {
     const folder = temporaryPath("a-folder");
     mkdirSync(folder);

@@ -2,7 +2,7 @@
 
 import { mkdirSync } from "node:fs";
 import { describe, expect, test } from "vitest";
-import { inspectCheckpoint, openCheckpoint } from "../../lib/checkpoint/index.js";
+import { inspectCheckpoint, type OpenOptions, openCheckpoint } from "../../lib/checkpoint/index.js";
 import { AbortError, InvalidCheckpointError, InvalidOptionError, IoError } from "../../lib/errors.js";
 import { temporaryPath, writePair, writeTemporary } from "../support/checkpoint-files.js";
 import { torchZip } from "../support/pth-writer.js";
@@ -105,6 +105,23 @@ describe("sources", () => {
     await expect(inspectCheckpoint(path)).rejects.toThrow(
       /module\.head\.bias and another tensor have the same name head\.bias/,
     );
+  });
+
+  test.each<[string, unknown, unknown, RegExp]>([
+    ["no source", undefined, {}, /option "source"/],
+    ["a number as source", 7, {}, /option "source"/],
+    ["a number as file", { var: 7, tokenizer: "x" }, {}, /option "source.var"/],
+    ["an unknown part", { var: "x", vae: "y" }, {}, /option "source.vae"/],
+    ["a misspelt option", "x", { head: 4 }, /did you mean "heads"/],
+    ["text as heads", "x", { heads: "4" }, /option "heads"/],
+    ["a number as sides", "x", { sides: 4 }, /option "sides"/],
+    ["a fraction in sides", "x", { sides: [1, 2.5] }, /option "sides\[1\]"/],
+    ["too much mix", "x", { residualMix: 2 }, /option "residualMix"/],
+    ["no signal", "x", { signal: {} }, /option "signal"/],
+  ])("%s is refused before anything is read", async (_, source, options, message) => {
+    const opening = openCheckpoint(source as string, options as OpenOptions);
+    await expect(opening).rejects.toThrow(InvalidOptionError);
+    await expect(opening).rejects.toThrow(message);
   });
 
   test("an aborted signal", async () => {
