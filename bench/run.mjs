@@ -146,7 +146,7 @@ for (const run of report.runs) {
 }
 for (const [name, peer] of Object.entries(report.peers)) {
   const batch = Number(name.split("-")[1] ?? 1);
-  const own = report.runs.find((run) => run.batch === batch && run.subnet === run.depth);
+  const own = report.runs.find((run) => run.batch === batch && run.subnet === run.depth) ?? report.runs[0];
   const mine = name === "decoder" ? own.decodeMs / own.batch : own.transformerMs;
   console.log(
     `onnxruntime-node, ${name}: ${ms(peer.totalMs)} ms; nextscale ${ms(mine)} ms = ${(mine / peer.totalMs).toFixed(2)} × its time`,
