@@ -1,4 +1,4 @@
-/** The built package as its users get it: both module systems, types, files, and no registry names in the lockfile. */
+/** The built package as its users get it: both module systems, types, files. */
 
 import { execFileSync } from "node:child_process";
 import { existsSync, readFileSync } from "node:fs";
@@ -62,8 +62,4 @@ test("what is packed holds the build and the bundled model, and no sources or te
     expect(files).toContain(path);
   }
   expect(files.filter((path) => /^(lib|native|test|node_modules|build)\//.test(path))).toEqual([]);
-});
-
-test("the lockfile names no registry", () => {
-  expect(readFileSync(join(root, "package-lock.json"), "utf8")).not.toMatch(/"resolved":/);
 });
