@@ -45,7 +45,7 @@ void Validate(const ModelConfig& config) {
   RequireIn("number of scales", config.sides.size(), 1, 32);
   size_t previous = 0;
   for (size_t side : config.sides) {
-    RequireIn("side of a scale", side, 1, 128);
+    RequireIn("side of a scale", side, 1, 64);  // attention takes up to 4096 tokens
     NS_REQUIRE(side > previous, ErrorCode::kInvalidCheckpoint, "sides of the scales must ascend; found ", side, " after ",
                previous);
     previous = side;
