@@ -11,6 +11,7 @@
 #include <string>
 #include <vector>
 
+#include "bench/native/peak.h"
 #include "bench/native/random_model.h"
 #include "native/model/vae.h"
 #include "native/ops/conv.h"
@@ -40,24 +41,6 @@ Times Measure(int repeats, const Body& body) {
   return {seconds.front(), seconds[seconds.size() / 2]};
 }
 
-// GFLOP/s of this library's linear layer on a product that suits it.
-double GemmRate(Context& context) {
-  constexpr size_t kRows = 672, kK = 1024, kN = 2048;
-  std::vector<float> weights(kN * kK, 0.01f), a(kRows * (kK + 16), 0.5f), out(kRows * (kN + 16));
-  TensorView view;
-  view.data = reinterpret_cast<const std::byte*>(weights.data());
-  view.shape = {kN, kK};
-  const PackedMatrix packed = PackMatrix(context, view, "peak");
-  LinearArgs args;
-  args.out = out.data();
-  args.out_stride = kN + 16;
-  args.a = a.data();
-  args.a_stride = kK + 16;
-  args.num_rows = kRows;
-  args.weights = &packed;
-  return 2e-9 * kRows * kK * kN / Measure(40, [&] { Linear(context, args); }).best;
-}
-
 // The tokenizer's tensors with random numbers, in memory.
 class RandomTokenizer {
  public:
@@ -81,8 +64,7 @@ class RandomTokenizer {
     for (size_t i = 0; i < count; ++i) {
       state_ = state_ * 6364136223846793005u + 1442695040888963407u;
       const float value = middle + factor * (static_cast<float>(state_ >> 40) * 0x1p-23f - 1.0f);
-      const uint32_t bits = internal::RoundTo(dtype, value);
-      std::memcpy(bytes.data() + i * size, &bits, size);
+      StoreAs(dtype, value, bytes.data() + i * size);
     }
     view.data = bytes.data();
     return view;
@@ -179,7 +161,7 @@ double DecoderGflop() {
 
 void Run(size_t threads, int repeats, DType dtype, const char* dtype_name) {
   Context context(threads);
-  double gemm_rate = GemmRate(context);
+  double gemm_rate = GemmGflops(context);
   std::printf("{\"threads\":%zu,\"dtype\":\"%s\",", threads, dtype_name);
   TimeConvolutions(context, dtype, repeats, gemm_rate);
 
@@ -191,7 +173,7 @@ void Run(size_t threads, int repeats, DType dtype, const char* dtype_name) {
   std::vector<float> f_hat(32 * 16 * 16), image(3 * 256 * 256);
   for (size_t i = 0; i < f_hat.size(); ++i) f_hat[i] = static_cast<float>(std::sin(0.37 * static_cast<double>(i)));
   const Times decode = Measure(repeats, [&] { decoder.Decode(context, f_hat.data(), image.data()); });
-  gemm_rate = std::max(gemm_rate, GemmRate(context));
+  gemm_rate = std::max(gemm_rate, GemmGflops(context));
   const double gflop = DecoderGflop(), ratio = decode.best / (gflop / gemm_rate);
   std::fprintf(stderr,
                "GEMM %.1f GFLOP/s; pack %.0f ms; decode best %.1f ms, median %.1f ms = %.1f GFLOP/s of %.1f GFLOP; "

@@ -20,7 +20,6 @@
 #include "bench/native/random_model.h"
 #include "native/generate/engine.h"
 #include "native/io/safetensors.h"
-#include "native/ops/linear.h"
 
 namespace nextscale::bench {
 namespace {
@@ -29,29 +28,6 @@ using Clock = std::chrono::steady_clock;
 
 double MsSince(Clock::time_point start) {
   return std::chrono::duration<double, std::milli>(Clock::now() - start).count();
-}
-
-// Best rate of this library's own linear layer on a large product that fits the caches well: GFLOP/s.
-double GemmPeak(size_t threads) {
-  Context context(threads);
-  constexpr size_t kRows = 672, kK = 1024, kN = 2048;
-  std::vector<float> weights(kN * kK, 0.01f), a(kRows * (kK + 16), 0.5f), out(kRows * (kN + 16));
-  const TensorView view{reinterpret_cast<const std::byte*>(weights.data()), DType::kF32, {kN, kK}};
-  const PackedMatrix packed = PackMatrix(context, view, "peak");
-  LinearArgs args;
-  args.out = out.data();
-  args.out_stride = kN + 16;
-  args.a = a.data();
-  args.a_stride = kK + 16;
-  args.num_rows = kRows;
-  args.weights = &packed;
-  double best = 1e300;
-  for (int repeat = 0; repeat < 40; ++repeat) {
-    const auto start = Clock::now();
-    Linear(context, args);
-    best = std::min(best, MsSince(start));
-  }
-  return 2.0 * kRows * kK * kN / best * 1e-6;
 }
 
 size_t StatusKilobytes(const char* field) {
@@ -163,9 +139,13 @@ int Main(std::map<std::string, std::string> options) {
   const ModelConfig config = ReleasedConfig(depth);
   if (!std::filesystem::exists(path)) WriteRandomModel(config, parse(dtype_name), path);
 
-  const double peak = GemmPeak(threads);
-  ThreadPool pool(threads);
-  const double fma_peak = PeakGflops(pool), read_rate = ReadGigabytesPerSecond(pool);
+  double peak = 0, fma_peak = 0, read_rate = 0;
+  {
+    Context context(threads);
+    peak = GemmGflops(context);
+    fma_peak = PeakGflops(context.pool());
+    read_rate = ReadGigabytesPerSecond(context.pool());
+  }
   auto file = std::make_shared<SafetensorsFile>(path);
   EngineOptions engine_options;
   engine_options.threads = threads;

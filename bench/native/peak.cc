@@ -8,9 +8,11 @@
 #include <atomic>
 #include <chrono>
 #include <utility>
+#include <vector>
 
 #include "bench/native/peak.h"
 #include "native/backend/cpu/simd-inl.h"
+#include "native/ops/linear.h"
 #include "native/tensor/buffer.h"
 
 HWY_BEFORE_NAMESPACE();
@@ -104,6 +106,22 @@ double ReadGigabytesPerSecond(ThreadPool& pool, int repeats) {
     });
   });
   return static_cast<double>(buffer.bytes()) / seconds * 1e-9;
+}
+
+double GemmGflops(Context& context, int repeats) {
+  constexpr size_t kRows = 672, kK = 1024, kN = 2048;
+  const std::vector<float> weights(kN * kK, 0.01f), a(kRows * (kK + 16), 0.5f);
+  std::vector<float> out(kRows * (kN + 16));
+  const TensorView view{reinterpret_cast<const std::byte*>(weights.data()), DType::kF32, {kN, kK}};
+  const PackedMatrix packed = PackMatrix(context, view, "peak");
+  LinearArgs args;
+  args.out = out.data();
+  args.out_stride = kN + 16;
+  args.a = a.data();
+  args.a_stride = kK + 16;
+  args.num_rows = kRows;
+  args.weights = &packed;
+  return 2e-9 * kRows * kK * kN / Fastest(repeats, [&] { Linear(context, args); });
 }
 
 }  // namespace nextscale::bench

@@ -5,6 +5,7 @@
 #include <cstddef>
 
 #include "native/base/thread_pool.h"
+#include "native/ops/context.h"
 
 namespace nextscale::bench {
 
@@ -13,5 +14,8 @@ double PeakGflops(ThreadPool& pool, int repeats = 20);
 
 // Best of `repeats` runs over a buffer much larger than the caches, GB/s.
 double ReadGigabytesPerSecond(ThreadPool& pool, int repeats = 5);
+
+// Best of `repeats` runs of this library's own linear layer on a product that suits the caches, GFLOP/s.
+double GemmGflops(Context& context, int repeats = 40);
 
 }  // namespace nextscale::bench

@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "native/base/error.h"
+#include "native/base/half.h"
 #include "native/base/rng.h"
 #include "native/model/config.h"
 #include "native/tensor/dtype.h"
@@ -161,20 +162,19 @@ class Shapes {
   std::vector<NamedShape> shapes_;
 };
 
-inline uint32_t RoundTo(DType dtype, float value) {
-  uint32_t bits;
-  std::memcpy(&bits, &value, 4);
-  if (dtype == DType::kBF16) return (bits + 0x7FFF + ((bits >> 16) & 1)) >> 16;
-  if (dtype == DType::kF32) return bits;
-  // f16: the values here are small normals, so truncation of the mantissa is enough
-  const int exponent = static_cast<int>((bits >> 23) & 0xFF) - 127 + 15;
-  if (exponent <= 0) return (bits >> 16) & 0x8000;
-  return ((bits >> 16) & 0x8000) | static_cast<uint32_t>(exponent << 10) | ((bits >> 13) & 0x3FF);
-}
-
 }  // namespace internal
 
 inline std::vector<NamedShape> TensorShapes(const ModelConfig& config) { return internal::Shapes(config).Take(); }
+
+// Writes `value` in the format `dtype` to `to` (any alignment).
+inline void StoreAs(DType dtype, float value, std::byte* to) {
+  if (dtype == DType::kF32) {
+    std::memcpy(to, &value, sizeof value);
+    return;
+  }
+  const uint16_t half = dtype == DType::kF16 ? F16FromFloat(value) : BF16FromFloat(value);
+  std::memcpy(to, &half, sizeof half);
+}
 
 // Writes every tensor of `config` ("var.…", "vae.…") with small random weights; norms of the tokenizer have gain near 1, so
 // activations stay in range. Overwrites `path`.
@@ -215,8 +215,7 @@ inline void WriteRandomModel(const ModelConfig& config, DType dtype, const std::
     chunk.resize(count * DTypeBytes(dtype));
     for (size_t i = 0; i < count; ++i) {
       const float value = (is_gain ? 1.0f : 0.0f) + factor * noise[(i + phase) % noise.size()];
-      const uint32_t bits = internal::RoundTo(dtype, value);
-      std::memcpy(chunk.data() + i * DTypeBytes(dtype), &bits, DTypeBytes(dtype));
+      StoreAs(dtype, value, chunk.data() + i * DTypeBytes(dtype));
     }
     phase += 4099;
     file.write(reinterpret_cast<const char*>(chunk.data()), static_cast<std::streamsize>(chunk.size()));
