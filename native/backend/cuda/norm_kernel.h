@@ -1,0 +1,105 @@
+// Modulated layer norm, and group norm in three steps (moments of pieces, gains, application with SiLU).
+#pragma once
+
+#include "native/backend/cuda/thread.h"
+
+namespace nextscale::cuda {
+
+inline constexpr int kNormWarps = 4;
+inline constexpr uint32_t kPiecePixels = 64;  // of one piece of a map in group norm
+inline constexpr int kGroupNormWarps = 8;
+
+// Mean and sum of squared differences of one group in one piece.
+struct Moments {
+  float mean, squares;
+};
+
+}  // namespace nextscale::cuda
+
+namespace nextscale::cuda::NS_SIDE {
+
+// One warp per row, in two passes over it. Grid: DivideUp(M, kNormWarps).
+NS_DEVICE void ModulatedNormRow(const Thread& thread, const ModulatedNormArgs& args) {
+  const uint32_t row = thread.block_x() * kNormWarps + static_cast<uint32_t>(thread.warp());
+  if (row >= args.num_rows) return;
+  const RowTarget target = args.targets[row];
+  const float* const x = args.x + uint64_t{target.x_row} * args.x_stride;
+  const uint32_t lane = static_cast<uint32_t>(thread.lane());
+  const float inverse_width = 1.0f / static_cast<float>(args.width);
+  float sum = 0.0f, squares = 0.0f;
+  NS_UNROLL_BY(8)
+  for (uint32_t c = lane; c < args.width; c += 32) sum += x[c];
+  const float mean = WarpSum(thread, sum) * inverse_width;
+  NS_UNROLL_BY(8)
+  for (uint32_t c = lane; c < args.width; c += 32) squares += (x[c] - mean) * (x[c] - mean);
+  const float factor = InverseRoot(WarpSum(thread, squares) * inverse_width + 1e-6f);
+  const float* const gain = target.modulation + args.gain_offset;
+  const float* const shift = target.modulation + args.shift_offset;
+  NS_UNROLL_BY(4)
+  for (uint32_t c = lane; c < args.width; c += 32) {
+    Store(args.out_dtype, args.out, uint64_t{row} * args.out_stride + c,
+          (x[c] - mean) * factor * (1.0f + gain[c]) + shift[c]);
+  }
+}
+
+// moments[image][piece][group]. Grid: pieces × images; a block's warps share the groups.
+NS_DEVICE void GroupMoments(const Thread& thread, const GroupNormArgs& args, Moments* moments) {
+  const uint32_t piece = thread.block_x(), image = thread.block_y(), lane = static_cast<uint32_t>(thread.lane());
+  const uint32_t num_pieces = DivideUp(args.num_pixels, kPiecePixels), width = args.channels / args.num_groups;
+  const uint32_t first = piece * kPiecePixels;
+  const uint32_t pixels = args.num_pixels - first < kPiecePixels ? args.num_pixels - first : kPiecePixels;
+  const uint64_t base = (uint64_t{image} * args.num_pixels + first) * args.channels;
+  for (uint32_t group = static_cast<uint32_t>(thread.warp()); group < args.num_groups; group += kGroupNormWarps) {
+    const auto sum_of = [&](auto f) {
+      float sum = 0.0f;
+      for (uint32_t i = lane; i < pixels * width; i += 32) {
+        sum += f(Load(args.dtype, args.x, base + uint64_t{i / width} * args.channels + group * width + i % width));
+      }
+      return WarpSum(thread, sum);
+    };
+    const float mean = sum_of([](float x) { return x; }) / static_cast<float>(pixels * width);
+    const float squares = sum_of([mean](float x) { return (x - mean) * (x - mean); });
+    if (lane == 0) moments[(uint64_t{image} * num_pieces + piece) * args.num_groups + group] = {mean, squares};
+  }
+}
+
+// gains[image][2][channels]: gain, then shift. Pieces are merged in order, in double. Grid: images; threads: groups, then
+// channels.
+NS_DEVICE void GroupGains(const Thread& thread, const GroupNormArgs& args, const Moments* moments, float* gains) {
+  const uint32_t image = thread.block_x(), num_pieces = DivideUp(args.num_pixels, kPiecePixels);
+  const uint32_t width = args.channels / args.num_groups;
+  for (uint32_t group = static_cast<uint32_t>(thread.index()); group < args.num_groups;
+       group += static_cast<uint32_t>(thread.num_threads())) {
+    double count = 0.0, mean = 0.0, squares = 0.0;
+    for (uint32_t piece = 0; piece < num_pieces; ++piece) {
+      const Moments m = moments[(uint64_t{image} * num_pieces + piece) * args.num_groups + group];
+      const uint32_t left = args.num_pixels - piece * kPiecePixels;
+      const double here = static_cast<double>((left < kPiecePixels ? left : kPiecePixels) * width);
+      const double difference = static_cast<double>(m.mean) - mean;
+      count += here;
+      mean += difference * here / count;
+      squares += static_cast<double>(m.squares) + difference * difference * here * (count - here) / count;
+    }
+    const float factor = static_cast<float>(1.0 / sqrt(squares / count + static_cast<double>(args.eps)));
+    for (uint32_t c = group * width; c < (group + 1) * width; ++c) {
+      const float gain = args.weight[c] * factor;
+      gains[uint64_t{image} * 2 * args.channels + c] = gain;
+      gains[(uint64_t{image} * 2 + 1) * args.channels + c] = args.bias[c] - static_cast<float>(mean) * gain;
+    }
+  }
+}
+
+// out = silu(x · gain + shift). Grid: DivideUp(B · pixels · channels, threads).
+NS_DEVICE void NormalizeMap(const Thread& thread, const GroupNormArgs& args, const float* gains) {
+  const uint64_t index = uint64_t{thread.block_x()} * static_cast<uint32_t>(thread.num_threads()) +
+                         static_cast<uint32_t>(thread.index());
+  const uint64_t per_image = uint64_t{args.num_pixels} * args.channels;
+  if (index >= per_image * args.num_images) return;
+  const uint32_t c = static_cast<uint32_t>(index % args.channels);
+  const float* const gain = gains + index / per_image * 2 * args.channels;
+  float y = Load(args.dtype, args.x, index) * gain[c] + gain[args.channels + c];
+  if (args.silu) y /= 1.0f + Exp(-y);
+  Store(args.dtype, args.out, index, y);
+}
+
+}  // namespace nextscale::cuda::NS_SIDE

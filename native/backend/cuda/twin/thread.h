@@ -1,0 +1,360 @@
+// The CPU's side of thread.h: every thread of a block is a fiber, and the operations of a warp or a block are executed when
+// the last of its threads has arrived. A kernel's source runs here unchanged, with stricter rules than a device has:
+//  - shared memory starts as NaN, and the target of an asynchronous copy is NaN from its issue until it is waited for:
+//    both a read too early and an overwrite too early show;
+//  - threads run in an order drawn from a seed, so results that depend on it change;
+//  - misaligned 16-byte accesses, lanes that diverge at a warp operation and threads that miss a barrier are errors;
+//  - bank conflicts of ldmatrix are counted.
+#pragma once
+
+#include <ucontext.h>
+
+#include <algorithm>
+#include <bit>
+#include <cmath>
+#include <cstdint>
+#include <cstring>
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "native/backend/cuda/fragments.h"
+#include "native/base/error.h"
+#include "native/base/half.h"
+
+#define NS_DEVICE inline
+#define NS_SIDE twin_side
+#define NS_UNROLL
+#define NS_UNROLL_BY(count)
+
+namespace nextscale::cuda::twin_side {
+
+struct BF16 {
+  uint16_t bits;
+};
+struct F16 {
+  uint16_t bits;
+};
+
+inline float ToFloat(float x) { return x; }
+inline float ToFloat(BF16 x) { return FloatFromBF16(x.bits); }
+inline float ToFloat(F16 x) { return FloatFromF16(x.bits); }
+inline void FromFloat(float x, float& out) { out = x; }
+inline void FromFloat(float x, BF16& out) { out.bits = BF16FromFloat(x); }
+inline void FromFloat(float x, F16& out) { out.bits = F16FromFloat(x); }
+
+inline float Multiply(float a, float b) { return a * b; }
+inline float Subtract(float a, float b) { return a - b; }
+inline float Fma(float a, float b, float c) { return std::fma(a, b, c); }
+inline float Exp2(float x) { return std::exp2(x); }
+inline float Exp(float x) { return std::exp(x); }
+inline float InverseRoot(float x) { return 1.0f / std::sqrt(x); }
+inline float SquareRoot(float x) { return std::sqrt(x); }
+inline float Floor(float x) { return std::floor(x); }
+inline uint32_t FloatBits(float x) { return std::bit_cast<uint32_t>(x); }
+inline float FloatFromBits(uint32_t x) { return std::bit_cast<float>(x); }
+
+// Runs one block after another.
+class Machine {
+ public:
+  struct Grid {
+    uint32_t x = 1, y = 1, z = 1;
+  };
+
+  explicit Machine(uint64_t seed) : random_(seed * 2 + 1) {}
+
+  // `kernel(thread)` for every thread of every block. Throws kInternal when the kernel breaks a rule.
+  template <typename Kernel>
+  void Launch(Grid grid, int num_threads, size_t shared_bytes, const Kernel& kernel);
+
+  uint64_t bank_conflicts() const { return bank_conflicts_; }
+
+ private:
+  friend class Thread;
+  struct Copy {
+    unsigned char* to;
+    const void* from;
+    bool inside, committed_mark;  // a mark ends a group
+  };
+  struct Fiber {
+    ucontext_t context;
+    std::vector<Copy> copies;
+    int pending_groups = 0;
+    bool done = false;
+  };
+  // Where the threads of a warp or a block meet.
+  struct Meeting {
+    int expected = 0, arrived = 0;
+    uint64_t generation = 0;
+    const char* what = nullptr;
+    std::vector<void*> slots;
+  };
+
+  static constexpr size_t kStackBytes = size_t{64} << 10;
+
+  void RunBlock(int num_threads);
+  static void Enter(unsigned low, unsigned high);
+  void Fail(std::string message) {
+    if (failure_.empty()) failure_ = std::move(message);
+  }
+  void Yield(int thread) { swapcontext(&fibers_[static_cast<size_t>(thread)].context, &scheduler_); }
+
+  // The calling thread leaves `mine` at its place and goes on when the last one has run `all(slots)`.
+  template <typename All>
+  void Meet(Meeting& meeting, int thread, int place, const char* what, void* mine, const All& all) {
+    if (meeting.arrived == 0) meeting.what = what;
+    if (std::strcmp(meeting.what, what) != 0) Fail(Message("threads diverge: ", meeting.what, " and ", what));
+    meeting.slots[static_cast<size_t>(place)] = mine;
+    const uint64_t generation = meeting.generation;
+    ++progress_;
+    if (++meeting.arrived == meeting.expected) {
+      all(meeting.slots);
+      meeting.arrived = 0;
+      ++meeting.generation;
+      return;
+    }
+    while (meeting.generation == generation) Yield(thread);
+  }
+
+  uint64_t Random() {
+    random_ ^= random_ << 13;
+    random_ ^= random_ >> 7;
+    return random_ ^= random_ << 17;
+  }
+
+  uint64_t random_;
+  uint64_t bank_conflicts_ = 0;
+  uint64_t progress_ = 0;  // arrivals and ends of threads
+  Grid block_;
+  int num_threads_ = 0;
+  std::vector<unsigned char> shared_;
+  unsigned char* shared_base_ = nullptr;
+  size_t shared_bytes_ = 0;
+  std::vector<Fiber> fibers_;
+  std::vector<std::unique_ptr<unsigned char[]>> stacks_;
+  std::vector<Meeting> warps_;
+  Meeting whole_;
+  ucontext_t scheduler_{};
+  int current_ = 0;
+  std::function<void(int)> body_;
+  std::string failure_;
+};
+
+class Thread {
+ public:
+  Thread(Machine& machine, int index) : machine_(machine), index_(index) {}
+
+  int index() const { return index_; }
+  int num_threads() const { return machine_.num_threads_; }
+  int lane() const { return index_ & 31; }
+  int warp() const { return index_ >> 5; }
+  uint32_t block_x() const { return machine_.block_.x; }
+  uint32_t block_y() const { return machine_.block_.y; }
+  uint32_t block_z() const { return machine_.block_.z; }
+  unsigned char* shared() const { return machine_.shared_base_; }
+
+  void Sync() const {
+    machine_.Meet(machine_.whole_, index_, index_, "Sync", nullptr, [](const auto&) {});
+  }
+  void SyncWarp() const {
+    Warp("SyncWarp", nullptr, [](const auto&) {});
+  }
+  float ShuffleXor(float x, int mask) const { return Exchange("ShuffleXor", x, lane() ^ mask); }
+  float Shuffle(float x, int lane) const { return Exchange("Shuffle", x, lane); }
+  uint64_t ShuffleUp(uint64_t x, int distance) const {
+    return Exchange("ShuffleUp", x, lane() >= distance ? lane() - distance : lane());
+  }
+
+  void LoadMatrices(uint32_t (&r)[4], const unsigned char* row) const { LoadMatrix("ldmatrix", r, row, false); }
+  void LoadMatricesTransposed(uint32_t (&r)[4], const unsigned char* row) const {
+    LoadMatrix("ldmatrix.trans", r, row, true);
+  }
+
+  template <typename T>
+  void Mma(T, float (&d)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1) const {
+    struct Call {
+      float* d;
+      const uint32_t* a;
+      uint32_t b[2];
+    } call{d, a, {b0, b1}};
+    Warp("mma", &call, [](const std::vector<void*>& slots) {
+      float a_tile[16][16], b_tile[8][16];
+      for (int lane = 0; lane < 32; ++lane) {
+        const Call& c = *static_cast<Call*>(slots[static_cast<size_t>(lane)]);
+        for (int reg = 0; reg < 4; ++reg) Unpack<T>(c.a[reg], &a_tile[OperandARow(lane, reg)][OperandAK(lane, reg)]);
+        for (int reg = 0; reg < 2; ++reg) Unpack<T>(c.b[reg], &b_tile[OperandBColumn(lane)][OperandBK(lane, reg)]);
+      }
+      for (int lane = 0; lane < 32; ++lane) {
+        const Call& c = *static_cast<Call*>(slots[static_cast<size_t>(lane)]);
+        for (int i = 0; i < 4; ++i) {
+          double sum = static_cast<double>(c.d[i]);
+          for (int k = 0; k < 16; ++k) {
+            sum += static_cast<double>(a_tile[AccumulatorRow(lane, i)][k]) *
+                   static_cast<double>(b_tile[AccumulatorColumn(lane, i)][k]);
+          }
+          c.d[i] = static_cast<float>(sum);
+        }
+      }
+    });
+  }
+
+  void CopyAsync(unsigned char* to, const void* from, bool inside) const {
+    CheckShared(to, 16, "cp.async");
+    if (reinterpret_cast<uintptr_t>(from) % 16 != 0) machine_.Fail("cp.async from a misaligned address");
+    std::memset(to, 0xFF, 16);
+    fiber().copies.push_back({to, from, inside, false});
+  }
+  void CopyCommit() const {
+    fiber().copies.push_back({nullptr, nullptr, false, true});
+    ++fiber().pending_groups;
+  }
+  template <int kPending>
+  void CopyWait() const {
+    auto& copies = fiber().copies;
+    size_t used = 0;
+    while (fiber().pending_groups > kPending) {
+      const Machine::Copy copy = copies[used++];
+      if (copy.committed_mark) --fiber().pending_groups;
+      else if (copy.inside) std::memcpy(copy.to, copy.from, 16);
+      else std::memset(copy.to, 0, 16);
+    }
+    copies.erase(copies.begin(), copies.begin() + static_cast<ptrdiff_t>(used));
+  }
+
+  void AtomicAdd(uint32_t* at, uint32_t x) const { *at += x; }
+  void AtomicAdd(uint64_t* at, uint64_t x) const { *at += x; }
+  void AtomicMin(uint32_t* at, uint32_t x) const { *at = std::min(*at, x); }
+  void AtomicMax(uint32_t* at, uint32_t x) const { *at = std::max(*at, x); }
+
+ private:
+  Machine::Fiber& fiber() const { return machine_.fibers_[static_cast<size_t>(index_)]; }
+
+  template <typename All>
+  void Warp(const char* what, void* mine, const All& all) const {
+    machine_.Meet(machine_.warps_[static_cast<size_t>(warp())], index_, lane(), what, mine, all);
+  }
+
+  template <typename X>
+  X Exchange(const char* what, X x, int from) const {
+    struct Call {
+      X in, out;
+      int from;
+    } call{x, x, from};
+    Warp(what, &call, [](const std::vector<void*>& slots) {
+      for (void* slot : slots) {
+        Call& c = *static_cast<Call*>(slot);
+        c.out = static_cast<Call*>(slots[static_cast<size_t>(c.from)])->in;
+      }
+    });
+    return call.out;
+  }
+
+  template <typename T>
+  static void Unpack(uint32_t reg, float* to) {
+    to[0] = ToFloat(T{static_cast<uint16_t>(reg)});
+    to[1] = ToFloat(T{static_cast<uint16_t>(reg >> 16)});
+  }
+
+  void CheckShared(const unsigned char* at, size_t bytes, const char* what) const {
+    const unsigned char* base = machine_.shared_base_;
+    if (at < base || at + bytes > base + machine_.shared_bytes_) machine_.Fail(Message(what, " outside shared memory"));
+    if (reinterpret_cast<uintptr_t>(at) % 16 != 0) machine_.Fail(Message(what, " at a misaligned address"));
+  }
+
+  void LoadMatrix(const char* what, uint32_t (&r)[4], const unsigned char* row, bool transposed) const {
+    CheckShared(row, 16, what);
+    struct Call {
+      uint32_t* r;
+      const unsigned char* row;
+    } call{r, row};
+    Machine* machine = &machine_;
+    Warp(what, &call, [machine, transposed](const std::vector<void*>& slots) {
+      for (size_t matrix = 0; matrix < 4; ++matrix) {
+        uint16_t values[8][8];
+        uint32_t banks = 0;
+        for (size_t i = 0; i < 8; ++i) {
+          const unsigned char* from = static_cast<Call*>(slots[matrix * 8 + i])->row;
+          std::memcpy(values[i], from, 16);
+          const uint32_t bit = 1u << (reinterpret_cast<uintptr_t>(from) / 16 % 8);
+          if ((banks & bit) != 0) ++machine->bank_conflicts_;
+          banks |= bit;
+        }
+        for (size_t lane = 0; lane < 32; ++lane) {
+          const size_t i = lane / 4, j = lane % 4 * 2;
+          const uint16_t low = transposed ? values[j][i] : values[i][j];
+          const uint16_t high = transposed ? values[j + 1][i] : values[i][j + 1];
+          static_cast<Call*>(slots[lane])->r[matrix] = static_cast<uint32_t>(low) | static_cast<uint32_t>(high) << 16;
+        }
+      }
+    });
+  }
+
+  Machine& machine_;
+  int index_;
+};
+
+inline void Machine::Enter(unsigned low, unsigned high) {
+  auto* machine = reinterpret_cast<Machine*>(static_cast<uintptr_t>(low) | static_cast<uintptr_t>(high) << 32);
+  const int thread = machine->current_;
+  machine->body_(thread);
+  machine->fibers_[static_cast<size_t>(thread)].done = true;
+  ++machine->progress_;
+  while (true) machine->Yield(thread);
+}
+
+inline void Machine::RunBlock(int num_threads) {
+  const auto count = static_cast<size_t>(num_threads);
+  fibers_ = std::vector<Fiber>(count);
+  while (stacks_.size() < count) stacks_.push_back(std::make_unique<unsigned char[]>(kStackBytes));
+  warps_.assign(count / 32, Meeting{32, 0, 0, nullptr, std::vector<void*>(32)});
+  whole_ = Meeting{num_threads, 0, 0, nullptr, std::vector<void*>(count)};
+  const auto address = reinterpret_cast<uintptr_t>(this);
+  for (size_t i = 0; i < count; ++i) {
+    Fiber& fiber = fibers_[i];
+    getcontext(&fiber.context);
+    fiber.context.uc_stack.ss_sp = stacks_[i].get();
+    fiber.context.uc_stack.ss_size = kStackBytes;
+    makecontext(&fiber.context, reinterpret_cast<void (*)()>(&Machine::Enter), 2, static_cast<unsigned>(address),
+                static_cast<unsigned>(address >> 32));
+  }
+  std::vector<size_t> order(count);
+  for (size_t i = 0; i < count; ++i) order[i] = i;
+  for (bool running = true; running && failure_.empty();) {
+    for (size_t i = count; i > 1; --i) std::swap(order[i - 1], order[Random() % i]);
+    const uint64_t before = progress_;
+    running = false;
+    for (size_t i : order) {
+      if (fibers_[i].done) continue;
+      running = true;
+      current_ = static_cast<int>(i);
+      swapcontext(&scheduler_, &fibers_[i].context);
+      if (!failure_.empty()) return;
+    }
+    if (running && progress_ == before) Fail("deadlock: some threads of a block wait where others never come");
+  }
+}
+
+template <typename Kernel>
+void Machine::Launch(Grid grid, int num_threads, size_t shared_bytes, const Kernel& kernel) {
+  num_threads_ = num_threads;
+  shared_bytes_ = shared_bytes;
+  shared_.resize(shared_bytes + 256);
+  shared_base_ = shared_.data() + (128 - reinterpret_cast<uintptr_t>(shared_.data()) % 128);
+  body_ = [&](int thread) { kernel(Thread(*this, thread)); };
+  for (block_.z = 0; block_.z < grid.z; ++block_.z) {
+    for (block_.y = 0; block_.y < grid.y; ++block_.y) {
+      for (block_.x = 0; block_.x < grid.x; ++block_.x) {
+        std::fill(shared_.begin(), shared_.end(), static_cast<unsigned char>(0xFF));
+        RunBlock(num_threads);
+        // The bytes behind the kernel's shared memory are still what they were.
+        for (unsigned char* at = shared_base_ + shared_bytes; at != shared_.data() + shared_.size(); ++at) {
+          if (*at != 0xFF) Fail("a store past the end of shared memory");
+        }
+        if (!failure_.empty()) throw Error(ErrorCode::kInternal, "twin: " + std::exchange(failure_, {}));
+      }
+    }
+  }
+}
+
+}  // namespace nextscale::cuda::twin_side
