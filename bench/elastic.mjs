@@ -4,7 +4,7 @@
 //   1. time and pool peak of one image against depth, with and without a bridge
 //   2. the pool over time under a mixed load of 24 generations
 //   3. throughput of 16 concurrent single-image requests over that of one request of 16
-//   4. fairness: how much longer each generation of a mixed load takes than alone, over the load's size
+//   4. fairness: how long each generation of a mixed load waits and takes, and a short one among long ones
 //   5. what a depth switch costs the scale that follows it
 //
 // Prints tables; writes JSON and SVG plots to bench/results/.
@@ -172,54 +172,87 @@ async function throughput() {
   return result;
 }
 
+/** A generation's time from its request to its last scale, and how much of it passed in steps without a row of it. */
+async function served(request) {
+  const begin = performance.now();
+  let inSteps = 0;
+  let elapsed = 0;
+  for await (const { scaleMs, elapsedMs } of model.generate(request)) {
+    inSteps += scaleMs;
+    elapsed = elapsedMs;
+  }
+  return { ms: performance.now() - begin, waitedMs: Math.max(0, elapsed - inSteps) };
+}
+
 /**
- * 4. Unequal generations at once, each against itself alone. With a fair share, one of n, each would take n times as long; a
- * small one pays for batching with the large, at most about everything one after the other. Waiting is time between
- * its scales, in which the engine served others without it.
+ * 4. Unequal generations at once, each against itself alone. Two targets: nobody waits (for steps without it) more than three
+ * times as long as it takes alone, and nobody takes more than three times its fair share, which is n times as long as alone.
  */
 async function fairness() {
-  const once = async (request) => {
-    let [served, elapsed] = [0, 0];
-    for await (const { scaleMs, elapsedMs } of model.generate(request)) {
-      served += scaleMs;
-      elapsed = elapsedMs;
-    }
-    return { ms: elapsed, waitedMs: Math.max(0, elapsed - served) };
-  };
   const solo = [];
   for (const request of MIX) {
     const times = [];
-    for (let run = 0; run < 5; run++) times.push((await once(request)).ms);
+    for (let run = 0; run < 5; run++) times.push((await served(request)).ms);
     solo.push(median(times));
   }
-  const result = { soloMs: solo, groups: [] };
+  const result = { soloMs: solo, groups: [], short: [] };
   const rows = [];
+  const row = (name, values) => [
+    name,
+    ...[Math.min(...values), median(values), Math.max(...values)].map((value) => `${value.toFixed(2)}×`),
+  ];
   for (const size of [8, MIX.length]) {
     const group = MIX.slice(0, size);
     const work = solo.slice(0, size).reduce((sum, ms) => sum + ms, 0);
     const runs = [];
-    for (let run = 0; run < repeat; run++) runs.push(await Promise.all(group.map(once)));
+    for (let run = 0; run < repeat; run++) runs.push(await Promise.all(group.map(served)));
     const of = (key) => group.map((_, i) => median(runs.map((outcome) => outcome[i][key])));
     const [times, waits] = [of("ms"), of("waitedMs")];
     const figures = {
       size,
-      slowdown: times.map((ms, i) => ms / solo[i]),
-      ofFairShare: times.map((ms, i) => ms / solo[i] / size),
       waits: waits.map((ms, i) => ms / solo[i]),
+      ofFairShare: times.map((ms, i) => ms / solo[i] / size),
+      slowdown: times.map((ms, i) => ms / solo[i]),
       ofAllWork: times.map((ms) => ms / work),
     };
     result.groups.push(figures);
-    const row = (name, values) => [
-      name,
-      ...[Math.min(...values), median(values), Math.max(...values)].map((value) => `${value.toFixed(2)}×`),
-    ];
-    rows.push(row(`${size} at once: time, of its own alone`, figures.slowdown));
+    rows.push(row(`${size} at once: waiting, of its time alone (target 3)`, figures.waits));
     rows.push(row(`  time, of a fair share: ${size} times its own (target 3)`, figures.ofFairShare));
+    rows.push(row("  time, of its own alone", figures.slowdown));
     rows.push(row("  time, of all of them one after the other", figures.ofAllWork));
-    rows.push(row("  waiting between scales, of its time alone", figures.waits));
+  }
+  for (const images of [4, 16, 64]) {
+    const times = await shortAmongLong(images);
+    result.short.push({ images, times });
+    rows.push(row(`a short one among 3 of ${images} images: time, of a fair share (target 3)`, times));
   }
   table("4. Fairness: unequal generations, each against itself alone", [["", "least", "median", "most"], ...rows]);
   return result;
+}
+
+/** Short generations, one at a time, that arrive while three long ones run: each over four times what it takes alone. */
+async function shortAmongLong(images) {
+  const request = { labels: [1], seed: 1, depth: Math.min(fullDepth, 2) };
+  const alone = [];
+  for (let run = 0; run < 15; run++) alone.push((await served(request)).ms);
+  const labels = range(images).map((i) => i % numClasses);
+  const times = [];
+  while (times.length < 2 * repeat) {
+    const long = range(3).map((seed) => model.generate({ labels, seed, depth: fullDepth }));
+    const ends = Promise.all(long.map((one) => one.tokens()));
+    let running = true;
+    ends.finally(() => {
+      running = false;
+    });
+    await long[0][Symbol.asyncIterator]().next();
+    do {
+      times.push((await served(request)).ms / median(alone) / 4);
+      await new Promise((resolve) => setTimeout(resolve, 3 * Math.random() * median(alone)));
+    } while (running && times.length < 2 * repeat);
+    for (const one of long) one.cancel();
+    await ends.catch(() => undefined);
+  }
+  return times;
 }
 
 /**

@@ -7,7 +7,7 @@
 
 import { AbortError, type CallSite, errorFromNative, wrapNative } from "./errors.js";
 import { Image } from "./image.js";
-import { captured } from "./internal.js";
+import { captured, losses } from "./internal.js";
 import { type Child, onAbort } from "./lifecycle.js";
 import type { NativeEndEvent, NativeGeneration, NativeScaleEvent } from "./native/contract.js";
 import type { GenerationLog } from "./observer.js";
@@ -272,6 +272,7 @@ export class Generation implements AsyncIterable<ScaleEvent> {
       previews,
       preview,
     };
+    if (event.losses !== null) Object.defineProperty(result, losses, { value: event.losses });
     if (event.logits !== null) {
       const { logits, fHat, nextInput, hidden } = event;
       Object.defineProperty(result, captured, { value: { logits, fHat, nextInput, hidden } });

@@ -6,12 +6,17 @@ export const internal = Symbol("nextscale.internal");
 /** On a ScaleEvent of a capturing generation: {@link Captured}. */
 export const captured = Symbol("nextscale.captured");
 
+/** On a ScaleEvent of a generation with losses: `Float32Array [B, side²]`, nats. */
+export const losses = Symbol("nextscale.losses");
+
 /** Request fields that no public option sets. */
 export interface Overrides {
   /** Scale events carry logits, feature map, next input and hidden states. */
   capture?: boolean;
   /** Teacher forcing: `[images, numTokens]`. */
   forcedTokens?: Int32Array;
+  /** With forcedTokens: scale events carry the cross entropy of every token, without guidance. */
+  losses?: boolean;
   /** Counter of the first image's random numbers. */
   firstImage?: number;
 }

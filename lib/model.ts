@@ -16,7 +16,7 @@ import {
   resolveScoreOptions,
 } from "./options/generate.js";
 import { fitPreview } from "./preview.js";
-import { scoreTokens } from "./score.js";
+import { imagesPerRun, scoreTokens } from "./score.js";
 import { checkTokens, TokenMaps } from "./tokens.js";
 import type {
   Architecture,
@@ -42,6 +42,7 @@ export interface ModelParts {
   bridge: number;
   trainedDepths: readonly number[];
   recommended: GenerateContext["recommended"];
+  tokenizerFingerprint?: string;
   /** `[3, E+1]` when the checkpoint has one. */
   previewMatrix: Float32Array | null;
   onEvent?: ((event: ModelEvent) => void) | undefined;
@@ -65,6 +66,8 @@ export class Model {
   readonly bridge: number;
   /** Depths that the checkpoint was trained for, ascending. Any depth of 2..D runs; others than these lose quality. */
   readonly depths: readonly number[];
+  /** Names the tokenizer: equal for models whose tokens mean the same, whatever file they come from. See {@link TokenSet.fingerprint}. */
+  readonly tokenizerFingerprint: string;
 
   readonly #native: NativeModel;
   readonly #lifecycle: Lifecycle;
@@ -84,6 +87,7 @@ export class Model {
     this.strategy = parts.strategy;
     this.bridge = parts.bridge;
     this.depths = parts.trainedDepths;
+    this.tokenizerFingerprint = parts.tokenizerFingerprint ?? "";
     this.#native = parts.native;
     this.#observer = new Observer(parts.onEvent);
     this.#lifecycle = new Lifecycle(() => this.#native.dispose());
@@ -174,12 +178,16 @@ export class Model {
       throw new InvalidOptionError("labels", `${all.length} labels`, `1 or ${count}, one per image of tokens`);
     }
     const callSite = new CallSite(this.score);
-    return scoreTokens(this.architecture, all, flat, (part, forcedTokens) => {
+    // The bound of every plan, with or without dropped cache.
+    const { depth: fullDepth, numScales } = this.architecture;
+    const perImage = this.peakBytes(Array(numScales).fill(fullDepth), false);
+    const batch = imagesPerRun(this.pool.capacityBytes, perImage);
+    return scoreTokens(this.architecture, all, flat, batch, (part, forcedTokens) => {
       this.#lifecycle.requireAlive();
       const resolved = resolveGenerateOptions({ guidance: 0, seed: 0, signal }, this.#context);
       return this.#start({ ...resolved, labels: part, plan, keepDroppedCache: true }, callSite, {
-        capture: true,
         forcedTokens,
+        losses: true,
       });
     });
   }
@@ -302,6 +310,7 @@ function toRequest(options: ResolvedGenerateOptions, overrides: Overrides): Nati
     wait,
     preview,
     forcedTokens: overrides.forcedTokens ?? null,
+    losses: overrides.losses ?? false,
     capture: overrides.capture ?? false,
   };
 }

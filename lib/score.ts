@@ -1,57 +1,41 @@
-/** Teacher-forced cross entropy: the logits of forced generations, reduced in slices that never hold the event loop. */
+/** Teacher-forced cross entropy: forced generations whose losses the core computes, put in order and averaged. */
 
-import { type Captured, captured } from "./internal.js";
-import { TimeSlice } from "./time-slice.js";
+import { losses } from "./internal.js";
 import type { Architecture, ScaleEvent, Score } from "./types.js";
 
-/** Runs the images `[first, first + labels.length)` with forced tokens and captured logits. */
+/** Runs images with forced tokens; its events carry losses. */
 export type ForcedRun = (labels: Int32Array, tokens: Int32Array) => AsyncIterable<ScaleEvent>;
 
-/** Captured floats of one event that are still cheap to hand over in one piece. */
-const MAX_CAPTURE = 1 << 20;
+/** More images in one run make it no faster, only its buffers larger. */
+const MAX_IMAGES = 64;
 
-/** Images per run, so that the largest scale's captured values stay small. */
-export function imagesPerRun({ codebookSize, depth, width, sides }: Architecture): number {
-  const side = sides.at(-1)!;
-  return Math.max(1, Math.floor(MAX_CAPTURE / (side * side * (codebookSize + (depth + 1) * width))));
+/** Images per run: what half the pool holds, so that other generations find room beside it. */
+export function imagesPerRun(poolBytes: number, bytesPerImage: number): number {
+  return Math.max(1, Math.min(MAX_IMAGES, Math.floor(poolBytes / 2 / bytesPerImage)));
 }
 
 export async function scoreTokens(
   architecture: Architecture,
   labels: Int32Array,
   tokens: Int32Array,
+  batch: number,
   run: ForcedRun,
 ): Promise<Score> {
-  const { numTokens, codebookSize } = architecture;
+  const { numTokens } = architecture;
   const perToken = new Float32Array(tokens.length);
-  const batch = imagesPerRun(architecture);
   for (let first = 0; first < labels.length; first += batch) {
     const end = Math.min(labels.length, first + batch);
-    const part = tokens.slice(first * numTokens, end * numTokens);
     let offset = 0;
-    for await (const event of run(labels.slice(first, end), part)) {
-      const { logits } = (event as ScaleEvent & { [captured]: Captured })[captured];
+    for await (const event of run(labels.slice(first, end), tokens.slice(first * numTokens, end * numTokens))) {
+      const found = (event as ScaleEvent & { [losses]: Float32Array })[losses]; // [end - first, area]
       const area = event.side * event.side;
-      const slice = new TimeSlice();
-      for (let row = 0; row < (end - first) * area; row++) {
-        const target = Math.floor(row / area) * numTokens + offset + (row % area);
-        const values = logits.subarray(row * codebookSize, (row + 1) * codebookSize);
-        perToken[first * numTokens + target] = crossEntropy(values, part[target]!);
-        if (slice.over) await slice.pause();
+      for (let image = first; image < end; image++) {
+        perToken.set(found.subarray((image - first) * area, (image - first + 1) * area), image * numTokens + offset);
       }
       offset += area;
     }
   }
   return summarise(architecture, perToken, labels.length);
-}
-
-/** `-log softmax(logits)[token]`, in nats and double precision. */
-export function crossEntropy(logits: Float32Array, token: number): number {
-  let max = -Infinity;
-  for (const value of logits) if (value > max) max = value;
-  let sum = 0;
-  for (const value of logits) sum += Math.exp(value - max);
-  return Math.log(sum) + max - logits[token]!;
 }
 
 function summarise({ numTokens, sides }: Architecture, perToken: Float32Array, count: number): Score {

@@ -1,53 +1,143 @@
-import fc from "fast-check";
-import { expect, test } from "vitest";
-import { crossEntropy, imagesPerRun } from "../lib/score.js";
-import { ARCHITECTURE } from "./support/fake-engine.js";
-import { Golden, maxDifference } from "./support/golden.js";
+/** score(): the core's losses against the recorded ones, against captured logits, and in any number of runs. */
 
-test.each(["tiny", "tiny-shared"] as const)("%s: recorded logits give recorded losses", (name) => {
-  const golden = new Golden(name);
-  const logits = golden.f32("teacher/logits");
-  const [B, L, V] = golden.get("teacher/logits").shape as [number, number, number];
-  const sides: number[] = [];
-  while (golden.has(`encode/${sides.length}/idx`))
-    sides.push(Math.sqrt(golden.get(`encode/${sides.length}/idx`).shape[1]!));
-  const tokens = new Int32Array(B * L);
+import { afterAll, beforeAll, expect, test } from "vitest";
+import { captured, internal, losses } from "../lib/internal.js";
+import type { Model } from "../lib/model.js";
+import { imagesPerRun, scoreTokens } from "../lib/score.js";
+import type { ScaleEvent } from "../lib/types.js";
+import { Golden, maxDifference, openGolden } from "./support/golden.js";
+import { Random } from "./support/random-checkpoint.js";
+import { rejection } from "./support/rejections.js";
+
+let model: Model;
+beforeAll(async () => {
+  model = await openGolden("digits");
+});
+afterAll(() => model.dispose());
+
+const random = new Random(27);
+const draw = (count: number) => {
+  const { numTokens, codebookSize } = model.architecture;
+  return {
+    labels: Array.from({ length: count }, () => random.below(10)),
+    tokens: Int32Array.from({ length: count * numTokens }, () => random.below(codebookSize)),
+  };
+};
+
+/** -ln softmax(logits)[token], naive. */
+function crossEntropy(logits: Float32Array, token: number): number {
+  const max = logits.reduce((a, b) => Math.max(a, b));
+  return Math.log(logits.reduce((sum, value) => sum + Math.exp(value - max), 0)) + max - logits[token]!;
+}
+
+test("losses are the cross entropy of the logits, at any depth and in any company", async () => {
+  const { codebookSize } = model.architecture;
+  for (const depth of [8, 3, 2]) {
+    const { labels, tokens } = draw(5);
+    const options = { labels, depth, guidance: 0, seed: 0 };
+    const run = (extra: object) => model[internal].generate(options, { forcedTokens: tokens, losses: true, ...extra });
+    const others = model.generate({ labels: [1, 2, 3] });
+    const plain = run({});
+    for await (const event of run({ capture: true })) {
+      const { logits } = (event as ScaleEvent & { [captured]: { logits: Float32Array } })[captured];
+      const found = (event as ScaleEvent & { [losses]: Float32Array })[losses];
+      const forced = event.tokens.flatMap((map) => [...map.data]);
+      const expected = forced.map((token, row) =>
+        crossEntropy(logits.subarray(row * codebookSize, (row + 1) * codebookSize), token),
+      );
+      expect(found.length).toBe(forced.length);
+      expect(maxDifference(found, expected)).toBeLessThan(1e-4);
+      for await (const same of plain)
+        if (same.index === event.index)
+          expect([...(same as ScaleEvent & { [losses]: Float32Array })[losses]]).toEqual([...found]);
+    }
+    await others.tokens();
+  }
+});
+
+test("guidance plays no part", async () => {
+  const { labels, tokens } = draw(2);
+  const read = async (guidance: number) => {
+    const found: number[] = [];
+    const overrides = { forcedTokens: tokens, losses: true };
+    for await (const event of model[internal].generate({ labels, guidance, seed: 0 }, overrides))
+      found.push(...(event as ScaleEvent & { [losses]: Float32Array })[losses]);
+    return found;
+  };
+  expect(await read(3)).toEqual(await read(0));
+});
+
+test("only generations that ask carry losses", async () => {
+  const { labels, tokens } = draw(1);
+  for (const overrides of [{}, { forcedTokens: tokens }])
+    for await (const event of model[internal].generate({ labels, seed: 0 }, overrides))
+      expect(Object.hasOwn(event, losses)).toBe(false);
+  const bad = model[internal].generate({ labels, seed: 0 }, { losses: true });
+  expect(await rejection(bad.tokens())).toMatchObject({ message: expect.stringContaining("forced tokens") });
+});
+
+test("a pool that holds two images gives the same score in many runs, beside another generation", async () => {
+  const { labels, tokens } = draw(7);
+  const whole = await model.score({ labels, tokens });
+  const bytes = 2 * model.peakBytes(8);
+  const small = await openGolden("digits", "var.pth", { kvPool: { bytes } });
+  const [parts] = await Promise.all([small.score({ labels, tokens }), small.generate({ labels: 1 }).tokens()]);
+  expect([...parts.perToken]).toEqual([...whole.perToken]);
+  expect(parts.mean).toBe(whole.mean);
+  expect(small.pool.peakBytes).toBeLessThanOrEqual(bytes);
+  await small.dispose();
+});
+
+test("means are means of what belongs together", async () => {
+  const golden = new Golden("digits");
+  const { numTokens, sides } = model.architecture;
+  const tokens = golden.i32("heldout/tokens").subarray(0, 9 * numTokens);
+  const labels = [...golden.i32("heldout/labels").subarray(0, 9)];
+  const score = await model.score({ tokens: Int32Array.from(tokens), labels });
+  const recorded = golden.f32("heldout/loss_per_token").subarray(0, 9 * numTokens);
+  expect(maxDifference(score.perToken, recorded)).toBeLessThan(1e-4);
+  const mean = (values: number[]) => values.reduce((sum, value) => sum + value, 0) / values.length;
+  const all = [...score.perToken];
+  expect(score.mean).toBeCloseTo(mean(all), 6);
+  score.perImage.forEach((loss, i) => {
+    expect(loss).toBeCloseTo(mean(all.slice(i * numTokens, (i + 1) * numTokens)), 6);
+  });
   let offset = 0;
   sides.forEach((side, k) => {
-    const recorded = golden.i32(`encode/${k}/idx`);
-    recorded.forEach((token, i) => {
-      tokens[Math.floor(i / side ** 2) * L + offset + (i % side ** 2)] = token;
-    });
-    offset += side ** 2;
+    const of = all.filter((_, i) => i % numTokens >= offset && i % numTokens < offset + side * side);
+    expect(score.perScale[k]).toBeCloseTo(mean(of), 6);
+    offset += side * side;
   });
-  const losses = Array.from(tokens, (token, row) => crossEntropy(logits.subarray(row * V, (row + 1) * V), token));
-  expect(maxDifference(losses, golden.f32("teacher/loss_per_token"))).toBeLessThan(1e-5);
 });
 
-test("property: cross entropy equals the naive formula, and its probabilities sum to 1", () => {
-  const rows = fc.array(fc.float({ min: -20, max: 20, noNaN: true }), { minLength: 1, maxLength: 40 });
-  fc.assert(
-    fc.property(rows, (values) => {
-      const logits = Float32Array.from(values);
-      const sum = logits.reduce((total, value) => total + Math.exp(value), 0);
-      let mass = 0;
-      logits.forEach((value, token) => {
-        const loss = crossEntropy(logits, token);
-        expect(Math.abs(loss + Math.log(Math.exp(value) / sum))).toBeLessThan(1e-9 * (1 + Math.abs(loss)));
-        mass += Math.exp(-loss);
-      });
-      expect(Math.abs(mass - 1)).toBeLessThan(1e-9);
-    }),
+test("images per run: what half the pool holds, at least one, at most 64", () => {
+  expect(imagesPerRun(1000, 100)).toBe(5);
+  expect(imagesPerRun(100, 100)).toBe(1);
+  expect(imagesPerRun(1e12, 100)).toBe(64);
+});
+
+test("runs get their own images' labels and tokens", async () => {
+  const { architecture } = model;
+  const seen: number[][] = [];
+  const { tokens } = draw(5);
+  const score = await scoreTokens(
+    architecture,
+    Int32Array.of(1, 2, 3, 4, 5),
+    tokens,
+    2,
+    async function* (labels, part) {
+      seen.push([...labels]);
+      expect(part.length).toBe(labels.length * architecture.numTokens);
+      for (const side of architecture.sides) {
+        const values = Float32Array.from(
+          { length: labels.length * side * side },
+          (_, i) => labels[Math.floor(i / side ** 2)]!,
+        );
+        yield { side, [losses]: values } as unknown as ScaleEvent;
+      }
+    },
   );
-});
-
-test("logits too large for exp() are no trouble", () => {
-  expect(crossEntropy(Float32Array.of(1000, 999), 0)).toBeCloseTo(Math.log1p(Math.exp(-1)), 6);
-  expect(crossEntropy(Float32Array.of(-1000, -999), 1)).toBeCloseTo(Math.log1p(Math.exp(-1)), 6);
-});
-
-test("a run holds at least one image and no more floats than are cheap to hand over", () => {
-  expect(imagesPerRun(ARCHITECTURE)).toBeGreaterThan(100);
-  const large = { ...ARCHITECTURE, codebookSize: 4096, depth: 30, width: 1920, sides: [1, 16] };
-  expect(imagesPerRun(large)).toBe(1);
+  expect(seen).toEqual([[1, 2], [3, 4], [5]]);
+  expect(score.perImage).toEqual([1, 2, 3, 4, 5]);
+  expect(score.perScale.every((loss) => loss === 3)).toBe(true);
 });

@@ -58,6 +58,7 @@ export interface NativeRequest {
   wait: boolean; // wait for room in the pool, in order of arrival, or fail at once
   preview: "none" | "linear" | "decode";
   forcedTokens: Int32Array | null; // [labels, numTokens]: teacher forcing, nothing is drawn
+  losses: boolean; // with forcedTokens: scale events carry the cross entropy of every token
   capture: boolean; // scale events carry logits, fHat, nextInput and hidden states
 }
 
@@ -68,8 +69,9 @@ export interface NativeScaleEvent {
   depth: number;
   reason: "plan" | "set" | "deadline" | "late"; // why this depth
   elapsedMs: number; // since the generation started to run
-  scaleMs: number;
+  scaleMs: number; // of the steps in which this scale had rows; the rest of elapsedMs was waiting
   tokens: Int32Array; // [labels, side²]
+  losses: Float32Array | null; // [labels, side²]: -ln p(forced token), nats, without guidance
   preview: Uint8ClampedArray | null; // [labels, previewSide, previewSide, 3]
   previewSide: number;
   logits: Float32Array | null; // [labels, side², V] after guidance
@@ -142,11 +144,93 @@ export interface NativeCpuInfo {
   freeMemoryBytes: number;
 }
 
+/** What a trainer is opened with. Memory for all of it is taken once, at opening; `memoryBytes` says how much. */
+export interface NativeTrainerSpec {
+  files: string[];
+  /** The tokenizer's codebook and residual convolutions ("vae.quantize.*"), and the transformer ("var.*") unless `initialSeed` is given. */
+  tensors: TensorEntry[];
+  config: NativeConfig;
+  strategy: "even" | "nested";
+  threads: number; // >= 1
+  initialSeed: bigint | null; // draw the transformer at random as the reference initialises it
+  microBatch: number; // images of one pass; a step's batch is cut into passes of at most this many
+  checkpointing: boolean; // keep only each block's input and run its forward pass again on the way back
+  average: boolean; // keep an exponential average of the weights
+}
+
+export interface NativeTrainStep {
+  tokens: Int32Array; // [count, numTokens]
+  labels: Int32Array; // [count]; numClasses = unconditional (label dropout is the caller's)
+  depths: Int32Array; // per scale
+  labelSmoothing: number;
+  learningRate: number;
+  beta1: number;
+  beta2: number;
+  epsilon: number;
+  weightDecay: number; // not on biases, one-dimensional parameters and embeddings, as the reference groups them
+  decayAll: boolean; // decay every parameter alike
+  clipNorm: number; // of the whole gradient; 0 = off
+  averageDecay: number; // of the exponential average
+  /** false: the gradients are computed and kept for `read`, nothing else changes. */
+  update: boolean;
+}
+
+export interface NativeStepResult {
+  loss: number; // mean over all tokens of the step, nats (with labelSmoothing: of the smoothed targets)
+  lossPerScale: Float64Array; // mean over the tokens of each scale
+  gradientNorm: number; // before clipping
+  ms: number;
+}
+
+/** What a trainer holds per parameter. "mean" and "variance" are the optimizer's moments. */
+export type TrainerArray = "weights" | "gradient" | "mean" | "variance" | "average";
+
+export interface NativeParameter {
+  name: string; // reference name without prefix: "blocks.0.attn.proj.weight"
+  shape: number[];
+  decay: boolean;
+}
+
+/** One call at a time: a call while another is in flight throws. */
+export interface NativeTrainer {
+  readonly parameters: NativeParameter[];
+  readonly memoryBytes: number;
+  /**
+   * One optimizer step. Rejects with NOT_FINITE, naming the first parameter or scale at fault, when the loss or a gradient is
+   * NaN or infinite: the weights are then what they were before.
+   */
+  step(step: NativeTrainStep): Promise<NativeStepResult>;
+  /** Teacher-forced cross entropy of every token, [count, numTokens], with the weights or their average. */
+  evaluate(
+    tokens: Int32Array,
+    labels: Int32Array,
+    depths: Int32Array,
+    average: boolean,
+    losses: Float32Array,
+  ): Promise<void>;
+  /** Logits [count, numTokens, V], for tests. */
+  logits(tokens: Int32Array, labels: Int32Array, depths: Int32Array, logits: Float32Array): Promise<void>;
+  read(array: TrainerArray, name: string, out: Float32Array): void;
+  write(array: TrainerArray, name: string, values: Float32Array): void;
+  /** Updates done: the t of the optimizer's bias correction. */
+  steps: number;
+  /** Waits for what runs, frees everything. Idempotent. */
+  dispose(): Promise<void>;
+}
+
+/** Memory that a trainer of this spec will take, in bytes, without opening it. Reads config, microBatch, checkpointing, average, threads. */
+export type NativeTrainerMemory = Pick<
+  NativeTrainerSpec,
+  "config" | "threads" | "microBatch" | "checkpointing" | "average"
+>;
+
 export interface NativeAddon {
   version: string;
   cpuInfo(): NativeCpuInfo;
   /** Maps, checks and packs the weights on the model's own thread. `onProgress` gets 0..1. */
   openModel(spec: NativeModelSpec, onProgress: (fraction: number) => void): Promise<NativeModel>;
+  openTrainer(spec: NativeTrainerSpec): Promise<NativeTrainer>;
+  trainerBytes(spec: NativeTrainerMemory): number;
   /** Blocks of the subnet of a depth. */
   subnetBlocks(fullDepth: number, depth: number, strategy: "even" | "nested"): Int32Array;
   /** The reference's filter: probabilities of one row, for tests. */

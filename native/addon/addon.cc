@@ -11,6 +11,7 @@
 #include "native/addon/generation_handle.h"
 #include "native/addon/model_handle.h"
 #include "native/addon/open_model.h"
+#include "native/addon/trainer_handle.h"
 #include "native/addon/values.h"
 #include "native/model/subnet.h"
 #include "native/ops/sample.h"
@@ -51,9 +52,12 @@ Napi::Object Init(Napi::Env env, Napi::Object exports) {
   const std::shared_ptr<Environment> environment = Environment::Of(env);
   environment->model_class = Napi::Persistent(ModelHandle::Define(env));
   environment->generation_class = Napi::Persistent(GenerationHandle::Define(env));
+  environment->trainer_class = Napi::Persistent(TrainerHandle::Define(env));
   exports.Set("version", NEXTSCALE_VERSION);
   exports.Set("cpuInfo", Napi::Function::New(env, CpuInfo, "cpuInfo"));
   exports.Set("openModel", Napi::Function::New(env, OpenModel, "openModel"));
+  exports.Set("openTrainer", Napi::Function::New(env, OpenTrainer, "openTrainer"));
+  exports.Set("trainerBytes", Napi::Function::New(env, JsTrainerBytes, "trainerBytes"));
   exports.Set("subnetBlocks", Napi::Function::New(env, JsSubnetBlocks, "subnetBlocks"));
   exports.Set("filterProbabilities", Napi::Function::New(env, JsFilterProbabilities, "filterProbabilities"));
   return exports;

@@ -38,28 +38,6 @@ void RequireAllIn(const char* what, const std::vector<int32_t>& values, int64_t 
   }
 }
 
-ModelConfig ToConfig(Napi::Value value) {
-  const Napi::Object object = ToObject(value, "config");
-  const auto size = [&](const char* name) { return ToSize(object.Get(name), name, kMaxSafeInteger); };
-  ModelConfig config;
-  config.var.depth = size("depth");
-  config.var.width = size("width");
-  config.var.num_heads = size("numHeads");
-  config.var.mlp_width = size("mlpWidth");
-  config.var.num_classes = size("numClasses");
-  config.var.shared_ada = ToBool(object.Get("sharedAda"), "sharedAda");
-  config.var.l2_norm = ToBool(object.Get("l2Norm"), "l2Norm");
-  config.vae.codebook_size = size("codebookSize");
-  config.vae.code_dim = size("codeDim");
-  config.vae.num_residual_convs = size("numResidualConvs");
-  config.vae.residual_mix = static_cast<float>(ToNumber(object.Get("residualMix"), "residualMix"));
-  config.vae.channels = size("channels");
-  config.vae.multipliers = ToSizes(object.Get("multipliers"), "multipliers", 64);
-  config.vae.num_res_blocks = size("numResBlocks");
-  config.sides = ToSizes(object.Get("sides"), "sides", 256);
-  return config;
-}
-
 TensorRange ToTensorRange(Napi::Value value) {
   const Napi::Object object = ToObject(value, "tensor");
   TensorRange range;
@@ -109,6 +87,28 @@ Napi::Number Count(Napi::Env env, size_t value) { return Napi::Number::New(env, 
 
 }  // namespace
 
+ModelConfig ToConfig(Napi::Value value) {
+  const Napi::Object object = ToObject(value, "config");
+  const auto size = [&](const char* name) { return ToSize(object.Get(name), name, kMaxSafeInteger); };
+  ModelConfig config;
+  config.var.depth = size("depth");
+  config.var.width = size("width");
+  config.var.num_heads = size("numHeads");
+  config.var.mlp_width = size("mlpWidth");
+  config.var.num_classes = size("numClasses");
+  config.var.shared_ada = ToBool(object.Get("sharedAda"), "sharedAda");
+  config.var.l2_norm = ToBool(object.Get("l2Norm"), "l2Norm");
+  config.vae.codebook_size = size("codebookSize");
+  config.vae.code_dim = size("codeDim");
+  config.vae.num_residual_convs = size("numResidualConvs");
+  config.vae.residual_mix = static_cast<float>(ToNumber(object.Get("residualMix"), "residualMix"));
+  config.vae.channels = size("channels");
+  config.vae.multipliers = ToSizes(object.Get("multipliers"), "multipliers", 64);
+  config.vae.num_res_blocks = size("numResBlocks");
+  config.sides = ToSizes(object.Get("sides"), "sides", 256);
+  return config;
+}
+
 void RequireDepths(const char* what, const std::vector<int32_t>& depths, const ModelConfig& config) {
   const auto full_depth = static_cast<int64_t>(config.var.depth);
   RequireAllIn(what, depths, std::min<int64_t>(2, full_depth), full_depth);
@@ -118,19 +118,30 @@ Strategy ToStrategy(Napi::Value value) {
   return ToChoice<Strategy>(value, "strategy", {{"even", Strategy::kEven}, {"nested", Strategy::kNested}});
 }
 
+TensorSource ToTensorSource(const Napi::Object& spec) {
+  TensorSource source;
+  const Napi::Array files = ToArray(spec.Get("files"), "files");
+  for (uint32_t i = 0; i < files.Length(); ++i) source.files.push_back(ToText(files.Get(i), "name of a file"));
+  const Napi::Array tensors = ToArray(spec.Get("tensors"), "tensors");
+  for (uint32_t i = 0; i < tensors.Length(); ++i) {
+    const Napi::HandleScope scope(spec.Env());
+    source.tensors.push_back(ToTensorRange(tensors.Get(i)));
+  }
+  return source;
+}
+
+size_t ToThreads(Napi::Value value) {
+  const size_t threads = ToSize(value, "threads", kMaxThreads);
+  NS_REQUIRE(threads >= 1, ErrorCode::kInvalidArgument, "threads is 0; expected 1 to ", kMaxThreads);
+  return threads;
+}
+
 ModelSpec ToModelSpec(Napi::Value value) {
   const Napi::Object object = ToObject(value, "spec");
   ModelSpec spec;
-  const Napi::Array files = ToArray(object.Get("files"), "files");
-  for (uint32_t i = 0; i < files.Length(); ++i) spec.files.push_back(ToText(files.Get(i), "name of a file"));
-  const Napi::Array tensors = ToArray(object.Get("tensors"), "tensors");
-  for (uint32_t i = 0; i < tensors.Length(); ++i) {
-    const Napi::HandleScope scope(value.Env());
-    spec.tensors.push_back(ToTensorRange(tensors.Get(i)));
-  }
+  spec.source = ToTensorSource(object);
   spec.config = ToConfig(object.Get("config"));
-  spec.options.threads = ToSize(object.Get("threads"), "threads", kMaxThreads);
-  NS_REQUIRE(spec.options.threads >= 1, ErrorCode::kInvalidArgument, "threads is 0; expected 1 to ", kMaxThreads);
+  spec.options.threads = ToThreads(object.Get("threads"));
   spec.options.kv_bytes = ToSize(object.Get("kvBytes"), "kvBytes", kMaxSafeInteger);
   spec.options.kv_dtype = ToDType(object.Get("kvDtype"), "kvDtype");
   spec.options.strategy = ToStrategy(object.Get("strategy"));
@@ -170,6 +181,7 @@ Request ToRequest(Napi::Value value, const ModelConfig& config) {
     RequireCount("forcedTokens", request.forced_tokens.size(), request.labels.size() * config.num_tokens());
     RequireAllIn("forcedTokens", request.forced_tokens, 0, static_cast<int64_t>(config.vae.codebook_size) - 1);
   }
+  request.losses = ToBool(object.Get("losses"), "losses");
   request.capture = ToBool(object.Get("capture"), "capture");
   return request;
 }
@@ -184,6 +196,7 @@ Napi::Object FromScale(Napi::Env env, const ScaleResult& scale) {
   event.Set("elapsedMs", scale.elapsed_ms);
   event.Set("scaleMs", scale.scale_ms);
   event.Set("tokens", NewArray<Napi::Int32Array>(env, scale.tokens));
+  event.Set("losses", FloatsOrNull(env, scale.losses));
   event.Set("preview", BytesOrNull(env, scale.preview));
   event.Set("previewSide", Count(env, scale.preview_side));
   event.Set("logits", FloatsOrNull(env, scale.logits));

@@ -7,27 +7,22 @@
 #include <string>
 #include <vector>
 
+#include "native/addon/tensor_files.h"
 #include "native/generate/engine.h"
 #include "native/model/config.h"
 
 namespace nextscale::addon {
 
-// One tensor of a model that is to be opened: a range of a file that is not mapped yet.
-struct TensorRange {
-  std::string name;
-  DType dtype = DType::kF32;
-  std::vector<size_t> shape;
-  size_t file = 0, offset = 0;
-};
-
 struct ModelSpec {
-  std::vector<std::string> files;
-  std::vector<TensorRange> tensors;
+  TensorSource source;
   ModelConfig config;
   EngineOptions options;
 };
 
 ModelSpec ToModelSpec(Napi::Value value);
+TensorSource ToTensorSource(const Napi::Object& spec);  // `files` and `tensors`
+ModelConfig ToConfig(Napi::Value value);
+size_t ToThreads(Napi::Value value);
 
 // Also checks the lengths and ranges that the engine indexes with; throws Error(kInvalidArgument).
 Request ToRequest(Napi::Value value, const ModelConfig& config);

@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "native/addon/error_map.h"
+#include "native/train/trainer.h"
 
 namespace nextscale::addon {
 namespace {
@@ -96,11 +97,13 @@ void Environment::CloseInBackground(std::unique_ptr<Engine> engine, Done done) {
 void Environment::End() {
   mailbox_->Close();
   for (ModelCore* core : cores) core->TakeEngine().reset();
+  for (Trainer* trainer : trainers) trainer->Stop();
   for (auto& [id, thread] : threads_) thread.join();
   threads_.clear();
   operations_.clear();
   model_class.Reset();
   generation_class.Reset();
+  trainer_class.Reset();
 }
 
 ModelCore::ModelCore(std::shared_ptr<Environment> environment, std::unique_ptr<Engine> engine, ModelConfig config)

@@ -18,6 +18,10 @@
 #include "native/addon/async.h"
 #include "native/generate/engine.h"
 
+namespace nextscale {
+class Trainer;
+}
+
 namespace nextscale::addon {
 
 class ModelCore;
@@ -53,10 +57,12 @@ class Environment {
   // Destroys the engine without blocking, then calls `done` (may be empty) from there.
   void CloseInBackground(std::unique_ptr<Engine> engine, Done done);
 
-  Napi::FunctionReference model_class, generation_class;
+  Napi::FunctionReference model_class, generation_class, trainer_class;
   // What a class is being made for: its constructor refuses everybody else.
   std::shared_ptr<ModelCore> under_construction;
+  std::shared_ptr<Trainer> trainer_under_construction;
   std::unordered_set<ModelCore*> cores;
+  std::unordered_set<Trainer*> trainers;
 
  private:
   void Settle(Napi::Env env, uint64_t id, const EndResult& result);

@@ -1,6 +1,5 @@
 #include "native/addon/open_model.h"
 
-#include <limits>
 #include <memory>
 #include <string>
 #include <utility>
@@ -10,37 +9,11 @@
 #include "native/addon/environment.h"
 #include "native/addon/error_map.h"
 #include "native/addon/model_handle.h"
+#include "native/addon/tensor_files.h"
 #include "native/addon/values.h"
-#include "native/io/mapped_file.h"
 
 namespace nextscale::addon {
 namespace {
-
-using Files = std::vector<std::unique_ptr<MappedFile>>;
-
-Files MapFiles(const std::vector<std::string>& paths) {
-  Files files;
-  for (const std::string& path : paths) files.push_back(std::make_unique<MappedFile>(path));
-  return files;
-}
-
-// The tensor inside its mapped file. The range comes from another reader's idea of the file: the file itself decides.
-TensorView ViewOf(const TensorRange& range, const Files& files) {
-  NS_REQUIRE(range.file < files.size(), ErrorCode::kInvalidCheckpoint, "tensor \"", range.name, "\" is in file ",
-             range.file, "; there are ", files.size());
-  const MappedFile& file = *files[range.file];
-  NS_REQUIRE(range.offset <= file.bytes(), ErrorCode::kInvalidCheckpoint, "tensor \"", range.name, "\" begins at byte ",
-             range.offset, "; ", file.path(), " has ", file.bytes());
-  size_t bytes = DTypeBytes(range.dtype);
-  for (const size_t side : range.shape) {
-    NS_REQUIRE(side == 0 || bytes <= std::numeric_limits<size_t>::max() / side, ErrorCode::kInvalidCheckpoint,
-               "tensor \"", range.name, "\" is larger than the address space");
-    bytes *= side;
-  }
-  NS_REQUIRE(bytes <= file.bytes() - range.offset, ErrorCode::kInvalidCheckpoint, "tensor \"", range.name, "\" needs ",
-             bytes, " bytes from byte ", range.offset, "; ", file.path(), " has ", file.bytes());
-  return {file.data() + range.offset, range.dtype, range.shape, /*mapped=*/true};
-}
 
 // Reports progress in whole percents, and stops the loading when nobody is left to hear of it.
 class Progress {
@@ -66,10 +39,8 @@ class Progress {
 
 std::unique_ptr<Engine> Load(const ModelSpec& spec, Progress& progress) {
   Validate(spec.config);
-  const auto files = std::make_shared<const Files>(MapFiles(spec.files));
-  TensorTable tensors;
-  for (const TensorRange& range : spec.tensors) tensors.Add(range.name, ViewOf(range, *files));
-  return std::make_unique<Engine>(spec.config, std::move(tensors), spec.options, files,
+  TensorFiles source = OpenTensorFiles(spec.source);
+  return std::make_unique<Engine>(spec.config, std::move(source.tensors), spec.options, source.files,
                                   [&](double done) { progress(done); });
 }
 

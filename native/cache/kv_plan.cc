@@ -9,17 +9,17 @@ namespace nextscale {
 namespace {
 
 // Empties every block that is not in the ordered list `blocks`.
-void Drop(std::vector<size_t>& held, std::span<const uint32_t> blocks) {
+void Drop(std::span<size_t> held, std::span<const uint32_t> blocks) {
   for (size_t block_index = 0; block_index < held.size(); ++block_index) {
     if (!std::binary_search(blocks.begin(), blocks.end(), static_cast<uint32_t>(block_index))) held[block_index] = 0;
   }
 }
 
-size_t Sum(const std::vector<size_t>& held) { return std::accumulate(held.begin(), held.end(), size_t{0}); }
+size_t Sum(std::span<const size_t> held) { return std::accumulate(held.begin(), held.end(), size_t{0}); }
 
 }  // namespace
 
-size_t PeakRows(const KvPlan& plan, std::vector<size_t> held, size_t first_scale) {
+size_t PeakRows(const KvPlan& plan, std::span<size_t> held, size_t first_scale) {
   const size_t num_scales = plan.tokens.size();
   NS_CHECK(plan.blocks.size() == num_scales);
   size_t peak = 0;
@@ -37,7 +37,7 @@ size_t PeakRows(const KvPlan& plan, std::vector<size_t> held, size_t first_scale
   return peak;
 }
 
-size_t PeakRowsAtMost(const KvPlan& plan, const std::vector<size_t>& held, size_t first_scale) {
+size_t PeakRowsAtMost(const KvPlan& plan, std::span<const size_t> held, size_t first_scale) {
   const size_t num_scales = plan.tokens.size();
   NS_CHECK(plan.blocks.size() == num_scales);
   // After a scale of depth d, at most d blocks hold at most every token so far; and no more than was ever added.

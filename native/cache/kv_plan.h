@@ -12,7 +12,6 @@
 #include <cstddef>
 #include <cstdint>
 #include <span>
-#include <vector>
 
 namespace nextscale {
 
@@ -23,11 +22,12 @@ struct KvPlan {
 };
 
 // Largest number of rows that one sequence has at any time while scales first_scale.. run; `held` is the number of rows
-// that each block has before first_scale (all 0 for a new generation).
-size_t PeakRows(const KvPlan& plan, std::vector<size_t> held, size_t first_scale = 0);
+// that each block has before first_scale (all 0 for a new generation), and is used up: afterwards it is what each has
+// at the end. Allocates nothing.
+size_t PeakRows(const KvPlan& plan, std::span<size_t> held, size_t first_scale = 0);
 
 // The same for a generation whose depth at each scale may turn out lower than the plan's (a deadline): no sequence of
 // lower depths needs more. Equals PeakRows for plans of a bridge and one subnet depth.
-size_t PeakRowsAtMost(const KvPlan& plan, const std::vector<size_t>& held, size_t first_scale = 0);
+size_t PeakRowsAtMost(const KvPlan& plan, std::span<const size_t> held, size_t first_scale = 0);
 
 }  // namespace nextscale

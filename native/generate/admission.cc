@@ -14,17 +14,21 @@ size_t Scheduler::PeakBytes(const std::vector<int32_t>& depths, size_t sequences
   request.depths = depths;
   CheckRequest(request, config_);
   const Generation generation(0, std::move(request), {});
+  std::lock_guard lock(mutex_);
   return PeakOf(generation, generation.depths) * sequences * pool_.row_bytes();
 }
 
-size_t Scheduler::PeakOf(const Generation& generation, const std::vector<size_t>& depths) const {
-  std::vector<std::span<const uint32_t>> blocks;
-  for (size_t depth : depths) blocks.push_back(subnets_.Blocks(depth));
-  const KvPlan plan{schedule_.tokens, blocks, generation.request.keep_dropped_cache};
-  const auto held = generation.lease ? generation.lease->held() : std::vector<size_t>(subnets_.full_depth());
+size_t Scheduler::PeakOf(const Generation& generation, std::span<const size_t> depths) const {
+  for (size_t i = 0; i < depths.size(); ++i) plan_blocks_[i] = subnets_.Blocks(depths[i]);
+  const KvPlan plan{schedule_.tokens, plan_blocks_, generation.request.keep_dropped_cache};
+  if (generation.lease) {
+    std::copy(generation.lease->held().begin(), generation.lease->held().end(), plan_held_.begin());
+  } else {
+    std::fill(plan_held_.begin(), plan_held_.end(), 0);
+  }
   const bool exact = generation.request.deadline_ms == 0;
-  const size_t rows =
-      exact ? PeakRows(plan, held, generation.next_scale) : PeakRowsAtMost(plan, held, generation.next_scale);
+  const size_t rows = exact ? PeakRows(plan, plan_held_, generation.next_scale)
+                            : PeakRowsAtMost(plan, plan_held_, generation.next_scale);
   return rows * generation.num_sequences();
 }
 
@@ -51,42 +55,44 @@ EndResult Scheduler::Refusal(const Generation& generation, size_t needed, size_t
 }
 
 void Scheduler::Admit(std::vector<GenerationPtr>& started, std::vector<Ended>& ended) {
-  const EndResult aborted = Failed(ErrorCode::kAborted, "the generation was cancelled");
   std::lock_guard lock(mutex_);
+  const auto end = [&](const GenerationPtr& generation, EndResult result) {
+    ended.push_back({generation, std::move(result)});
+  };
   for (const GenerationPtr& generation : running_) {
-    if (generation->cancelled.load(std::memory_order_relaxed)) ended.push_back({generation, aborted});
+    if (generation->cancelled.load(std::memory_order_relaxed)) {
+      end(generation, Failed(ErrorCode::kAborted, "the generation was cancelled"));
+    }
   }
   bool blocked = false;  // somebody waits: nobody overtakes
-  std::vector<GenerationPtr> still_waiting;
   for (const GenerationPtr& generation : waiting_) {
+    const size_t needed = generation->needed;
     if (generation->cancelled.load(std::memory_order_relaxed)) {
-      ended.push_back({generation, aborted});
-      continue;
-    }
-    if (!generation->invalid.ok) {
-      ended.push_back({generation, generation->invalid});
-      continue;
-    }
-    const size_t needed = PeakOf(*generation, generation->depths);
-    if (needed > pool_.capacity()) {
-      ended.push_back({generation, Refusal(*generation, needed, pool_.capacity(), "the pool has")});
+      end(generation, Failed(ErrorCode::kAborted, "the generation was cancelled"));
+    } else if (!generation->invalid.ok) {
+      end(generation, generation->invalid);
+    } else if (needed > pool_.capacity()) {
+      end(generation, Refusal(*generation, needed, pool_.capacity(), "the pool has"));
     } else if (!blocked && pool_.Reserve(needed)) {
       generation->reserved = needed;
       generation->stage = Stage::kRunning;
       started.push_back(generation);
-      running_.push_back(generation);
     } else if (!generation->request.wait) {
       const char* reason = needed <= pool_.available() ? "others wait in line for the free" : "free are";
-      ended.push_back({generation, Refusal(*generation, needed, pool_.available(), reason)});
+      end(generation, Refusal(*generation, needed, pool_.available(), reason));
     } else {
       blocked = true;
-      still_waiting.push_back(generation);
     }
   }
-  for (const Ended& end : ended) {  // until Finish
-    if (end.generation->stage == Stage::kWaiting) still_waiting.push_back(end.generation);
+  if (started.empty()) return;  // who ended leaves the line with Finish
+  std::erase_if(waiting_, [](const GenerationPtr& generation) { return generation->stage == Stage::kRunning; });
+  for (const GenerationPtr& generation : started) {
+    fair_share_.Join(generation->account);
+    running_.push_back(generation);
   }
-  waiting_ = std::move(still_waiting);
+  const size_t room = 2 * running_.size();
+  if (candidates_.capacity() < running_.size()) candidates_.reserve(room), ready_.reserve(room);
+  fair_share_.Reserve(running_.size());
 }
 
 }  // namespace nextscale

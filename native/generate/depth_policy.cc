@@ -7,6 +7,7 @@ namespace {
 
 constexpr double kEarlyShare = 0.15;
 constexpr double kNewShare = 0.3;  // of a new measurement in an average
+constexpr double kFade = 0.95;     // of what was measured before, in the comparison with the line
 constexpr double kRiseMargin = 0.9;
 constexpr double kHeadBlocks = 1;  // head, draw and latent, in blocks
 
@@ -25,10 +26,17 @@ DepthPolicy::DepthPolicy(const ScaleSchedule& schedule, size_t full_depth)
 void DepthPolicy::Calibrate(const BlockCost& cost) {
   cost_ = cost;
   calibrated_ = true;
+  for (const ScaleTime& time : Times()) Compare(time.depth, time.rows, time.ms);
 }
 
 double DepthPolicy::Model(size_t depth, size_t rows) const {
   return (static_cast<double>(depth) + kHeadBlocks) * (cost_.fixed_ms + cost_.row_ms * static_cast<double>(rows));
+}
+
+// By sums, so that large scales, which decide whether a deadline is met, count by their size.
+void DepthPolicy::Compare(size_t depth, size_t rows, double ms) {
+  measured_ms_ = kFade * measured_ms_ + ms;
+  modelled_ms_ = kFade * modelled_ms_ + Model(depth, rows);
 }
 
 const DepthPolicy::Entry* DepthPolicy::Find(size_t scale_index, size_t depth, size_t rows) const {
@@ -40,10 +48,7 @@ const DepthPolicy::Entry* DepthPolicy::Find(size_t scale_index, size_t depth, si
 }
 
 void DepthPolicy::Record(size_t scale_index, size_t depth, size_t rows, double ms) {
-  if (calibrated_) {
-    const double ratio = ms / std::max(Model(depth, rows), 1e-6);
-    correction_ += kNewShare * (ratio - correction_);
-  }
+  if (calibrated_) Compare(depth, rows, ms);
   Entry* entries = Entries(scale_index, depth);
   Entry entry{rows, ms};
   size_t place = 0;  // of the same row count, else of the oldest; newer ones stand in front
@@ -62,7 +67,7 @@ double DepthPolicy::Predict(size_t scale_index, size_t depth, size_t rows) const
       if (entry != nullptr) return entry->ms * ratio;
     }
   }
-  return correction_ * Model(depth, rows);
+  return Model(depth, rows) * (modelled_ms_ > 0 ? measured_ms_ / modelled_ms_ : 1);
 }
 
 std::vector<ScaleTime> DepthPolicy::Times() const {

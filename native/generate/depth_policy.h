@@ -2,8 +2,9 @@
 //
 // Costs are measured: the share of every step that a generation's scale took, as exponential averages per (scale,
 // depth, rows). What was never measured is taken from the nearest measured depth of that scale, else from a straight
-// line through two timed runs of a linear layer (Calibrate), corrected by the ratio between the line and what was
-// measured so far. Not synchronised: the scheduler calls it under its lock.
+// line through two timed runs of a linear layer (Calibrate), times what all measured scales took over what the line says
+// of them; so the first run of a model has an estimate, which its own first scales and every other run improve.
+// Not synchronised: the scheduler calls it under its lock.
 #pragma once
 
 #include <cstddef>
@@ -61,6 +62,7 @@ class DepthPolicy {
   }
   const Entry* Find(size_t scale_index, size_t depth, size_t rows) const;
   double Model(size_t depth, size_t rows) const;
+  void Compare(size_t depth, size_t rows, double ms);
   double PredictRest(const Question& question, size_t depth) const;
 
   std::vector<size_t> tokens_;
@@ -69,7 +71,7 @@ class DepthPolicy {
   std::vector<Entry> entries_;  // [scale, depth, kEntries]
   bool calibrated_ = false;
   BlockCost cost_;
-  double correction_ = 1;
+  double measured_ms_ = 0, modelled_ms_ = 0;  // of the same scales; older ones count less
 };
 
 }  // namespace nextscale

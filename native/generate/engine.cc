@@ -13,16 +13,22 @@
 namespace nextscale {
 namespace {
 
-// Rows of one batch: enough to keep the kernels at their best, few enough that a step stays short and its buffers
-// small.
-constexpr size_t kBatchRows = 2048;
+// Rows of one batch: enough that one image of every generation of a busy engine fits in, few enough that a step stays
+// short. A row's memory traffic grows with the width and its work with the width squared, so that narrow models are at
+// their best with fewer rows.
+size_t MaxRows(const ModelConfig& config) {
+  const size_t rows = std::clamp<size_t>(8 * config.var.width, 2048, 8192);
+  return std::max(rows, 2 * config.side() * config.side());
+}
 
-size_t MaxRows(const ModelConfig& config) { return std::max(kBatchRows, 2 * config.side() * config.side()); }
+// A tokenizer may come alone: then the engine encodes and decodes, and nothing can be started.
+bool HasTransformer(const TensorTable& tensors) { return tensors.HasAny("var."); }
 
 TransformerWeights Load(const ModelConfig& config, const TensorTable& tensors, Context& context,
                         const std::function<void(double)>& progress) {
   constexpr double kTransformerShare = 0.9;  // the rest is the tokenizer's
   Validate(config);
+  if (!HasTransformer(tensors)) return {};
   const double total = static_cast<double>(TransformerBytes(config, tensors));
   return LoadTransformer(config, tensors, context, [&](size_t bytes) {
     if (progress) progress(kTransformerShare * static_cast<double>(bytes) / total);
@@ -36,6 +42,7 @@ struct Engine::Impl {
        std::shared_ptr<const void> files_alive, const std::function<void(double)>& progress)
       : config(model_config),
         context(options.threads),
+        has_transformer(HasTransformer(tensors)),
         transformer(config, Load(config, tensors, context, progress), options.kv_dtype, MaxRows(config)),
         tokenizer(config, std::move(tensors), context, std::move(files_alive)),
         stepper(config, context, transformer, tokenizer.quantizer()),
@@ -46,6 +53,7 @@ struct Engine::Impl {
 
   void Loop() noexcept;
   bool Turn();
+  bool RunJob();
   void Start(const GenerationPtr& generation);
   bool Step();
   void EndScale(const GenerationPtr& generation);
@@ -65,6 +73,7 @@ struct Engine::Impl {
 
   const ModelConfig config;
   Context context;
+  const bool has_transformer;
   Transformer transformer;
   Tokenizer tokenizer;
   Stepper stepper;
@@ -74,8 +83,11 @@ struct Engine::Impl {
   std::mutex preview_mutex;
   std::shared_ptr<const std::vector<float>> preview_matrix;
 
-  std::vector<Unit> units;  // engine thread only
-  std::vector<Scheduler::Ended> failed;
+  // Engine thread only; kept from turn to turn, so that a turn allocates nothing.
+  std::vector<GenerationPtr> started;
+  std::vector<Unit> units;
+  std::vector<Scheduler::Ended> ended, failed;
+  double jobs_debt_ms = 0;
 
   std::mutex close_mutex;
   std::thread thread;
@@ -96,16 +108,30 @@ void Engine::Impl::Loop() noexcept {
 }
 
 bool Engine::Impl::Turn() {
-  std::vector<GenerationPtr> started;
-  std::vector<Scheduler::Ended> ended;
+  started.clear();
+  ended.clear();
   scheduler.Admit(started, ended);
+  const bool any_ended = !ended.empty();
   for (Scheduler::Ended& end : ended) End(end.generation, std::move(end.result));
   for (const GenerationPtr& generation : started) Start(generation);
-  const bool stepped = Step();
+  started.clear();  // holds nothing while the engine sleeps
+  ended.clear();
+  const size_t num_running = scheduler.num_running();
+  if (units.capacity() < num_running) units.reserve(2 * num_running);
   const Clock::time_point begin = Clock::now();
-  const bool worked = jobs.RunOne();
-  if (worked) scheduler.CountBusy(MsSince(begin));
-  return stepped || worked || !ended.empty();
+  const bool stepped = Step();
+  // A job counts as one more competitor: its next image comes when the steps have had their share of the time since.
+  if (stepped) jobs_debt_ms -= MsSince(begin) * static_cast<double>(jobs.size()) / static_cast<double>(num_running);
+  const bool worked = (!stepped || jobs_debt_ms <= 0) && RunJob();
+  return stepped || worked || any_ended;
+}
+
+bool Engine::Impl::RunJob() {
+  const Clock::time_point begin = Clock::now();
+  if (!jobs.RunOne()) return false;
+  jobs_debt_ms = MsSince(begin);
+  scheduler.CountBusy(jobs_debt_ms);
+  return true;
 }
 
 void Engine::Impl::Start(const GenerationPtr& generation) {
@@ -153,7 +179,7 @@ void Engine::Impl::EndScale(const GenerationPtr& generation) {
     result.side = config.sides[scale.index];
     result.depth = scale.depth;
     result.reason = scale.reason;
-    result.scale_ms = MsSince(scale.begin);
+    result.scale_ms = scale.step_ms;
     result.elapsed_ms = MsSince(generation->start);
     const double wall = MsSince(generation->last_end);
     generation->load += 0.5 * (std::max(1.0, wall / std::max(scale.cost_ms, 1e-6)) - generation->load);
@@ -171,7 +197,8 @@ void Engine::Impl::EndScale(const GenerationPtr& generation) {
       const size_t pixels = config.side() * config.side();
       if (matrix) {
         result.preview_side = config.side();
-        result.preview.resize(generation->num_images * pixels * 3);
+      } else {
+        result.preview.clear();
       }
       for (size_t image = 0; matrix && image < generation->num_images; ++image) {
         LinearPreview(matrix->data(), Latent(*generation, image), config.vae.code_dim, pixels,
@@ -237,6 +264,7 @@ Engine::Engine(const ModelConfig& config, TensorTable tensors, const EngineOptio
 Engine::~Engine() { Close(); }
 
 uint64_t Engine::Start(Request request, Listener listener) {
+  NS_REQUIRE(impl_->has_transformer, ErrorCode::kInvalidArgument, "a tokenizer alone cannot generate: it has no transformer");
   return impl_->scheduler.Add(std::move(request), std::move(listener));
 }
 

@@ -4,10 +4,13 @@
 // engine's thread (they must not call back into the engine and must not throw). The engine thread is worker 0 of the
 // model's own thread pool.
 //
-// A step: admit what fits into the pool; every running generation stands before some scale; their rows form one ragged
-// batch (linear layers do not care which scale a row belongs to, attention is per sequence); blocks 0..D-1 run, each
-// for the generations whose depth at this scale includes it; then head, guidance, draw, latent per generation, and a
-// ScaleResult each. Decoding and encoding are jobs of their own that run between steps, one image at a time.
+// A step: admit what fits into the pool; every running generation stands before or in some scale; FairShare picks who
+// takes part, and with how many images; their rows form one ragged batch (linear layers do not care which scale a row
+// belongs to, attention is per sequence); blocks 0..D-1 run, each for the generations whose depth at this scale includes
+// it; then head, guidance, draw and latent of every image, and a ScaleResult for each scale that is complete. Decoding
+// and encoding are jobs of their own that run between steps, one image at a time.
+//
+// A generation's results are allocated when it is admitted; a step allocates nothing (`capture`, for tests, does).
 #pragma once
 
 #include <cstdint>
@@ -47,16 +50,19 @@ struct Request {
   bool wait = true;
   Preview preview = Preview::kNone;
   std::vector<int32_t> forced_tokens;  // empty, or [labels, num_tokens]
+  bool losses = false;  // with forced_tokens: the cross entropy of every token, without guidance
   bool capture = false;
 };
 
 struct ScaleResult {
   size_t index = 0, side = 0, depth = 0;
   DepthReason reason = DepthReason::kPlan;
-  double elapsed_ms = 0, scale_ms = 0;
+  double elapsed_ms = 0;         // since the generation began to run
+  double scale_ms = 0;           // of the steps in which this scale had rows; what is left of elapsed_ms was waiting
   std::vector<int32_t> tokens;   // [labels, side²]
   std::vector<uint8_t> preview;  // [labels, preview_side, preview_side, 3] or empty
   size_t preview_side = 0;
+  std::vector<float> losses;  // [labels, side²], nats, or empty
   // capture only:
   std::vector<float> logits, f_hat, next_input, hidden;
 };
@@ -100,6 +106,8 @@ struct EngineStats {
 class Engine {
  public:
   // Packs the weights (progress 0..1 on the calling thread), then starts the engine thread. Throws Error.
+  // Without any tensor "var.*" it is a tokenizer alone: config.var must be valid but is not used, Encode and Decode work,
+  // Start throws Error(kInvalidArgument).
   // The tensor data must stay valid until the constructor returns, and for the tokenizer's encoder until destruction
   // (it is packed at its first use): the engine keeps `files_alive` for that.
   Engine(const ModelConfig& config, TensorTable tensors, const EngineOptions& options,

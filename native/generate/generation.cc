@@ -40,6 +40,7 @@ void CheckRequest(const Request& request, const ModelConfig& config) {
   const size_t num_forced = request.forced_tokens.size(), num_tokens = num_images * config.num_tokens();
   NS_REQUIRE(num_forced == 0 || num_forced == num_tokens, kBad, "forced tokens: expected ", num_tokens, ", found ",
              num_forced);
+  NS_REQUIRE(!request.losses || num_forced != 0, kBad, "losses need forced tokens");
   for (int32_t token : request.forced_tokens) {
     NS_REQUIRE(token >= 0 && static_cast<size_t>(token) < config.vae.codebook_size, kBad, "token must be from 0 to ",
                config.vae.codebook_size - 1, ", found ", token);
@@ -64,6 +65,14 @@ void Generation::Prepare(Context& context, const TransformerWeights& weights, co
   const size_t bytes = num_images * config.side() * config.side() * config.vae.code_dim * sizeof(float);
   f_hat = Buffer(bytes);
   for (Buffer& input : inputs) input = Buffer(bytes);
+  results.resize(config.num_scales());
+  for (size_t scale_index = 0; scale_index < results.size(); ++scale_index) {
+    const size_t num_tokens = num_images * config.sides[scale_index] * config.sides[scale_index];
+    ScaleResult& result = results[scale_index];
+    result.tokens.resize(num_tokens);
+    if (request.losses) result.losses.resize(num_tokens);
+    if (request.preview == Preview::kLinear) result.preview.resize(num_images * config.side() * config.side() * 3);
+  }
   start = last_end = Clock::now();
 }
 
@@ -71,6 +80,7 @@ void Generation::Shrink() {
   modulations.reset();
   for (Buffer& input : inputs) input = Buffer();
   scale.result = ScaleResult();
+  results.clear();
 }
 
 }  // namespace nextscale

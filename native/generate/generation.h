@@ -13,6 +13,7 @@
 
 #include "native/cache/kv_lease.h"
 #include "native/generate/engine.h"
+#include "native/generate/fair_share.h"
 #include "native/model/modulation.h"
 #include "native/model/scale_schedule.h"
 #include "native/tensor/buffer.h"
@@ -26,7 +27,7 @@ inline double MsSince(Clock::time_point start) {
 
 enum class Stage {
   kWaiting,   // for room in the pool
-  kRunning,   // its rows are in every batch
+  kRunning,   // takes part in steps, in its turn
   kParked,    // between two scales: a preview is being decoded
   kFinished,  // on_end was called or is about to be
 };
@@ -64,7 +65,9 @@ struct Generation {
   std::vector<size_t> depths;        // of every scale: the plan as it stands; ceilings when there is a deadline
   std::vector<DepthReason> reasons;  // kPlan or kSet
   size_t next_scale = 0;             // first scale that has not begun
+  size_t needed = 0;                 // slots, by its plan; while it waits
   size_t reserved = 0;               // slots
+  FairShare::Account account;
   std::unique_ptr<KvLease> lease;
 
   // Engine thread only.
@@ -72,12 +75,13 @@ struct Generation {
     size_t index = 0, depth = 0;
     std::span<const uint32_t> blocks;  // of that depth
     DepthReason reason = DepthReason::kPlan;
-    size_t images_begun = 0, images_done = 0;  // a generation too large for one batch runs a scale image by image
-    Clock::time_point begin;
-    double cost_ms = 0;  // its share of the batches it was in
+    size_t images_begun = 0, images_done = 0;  // a scale may run in parts, some images in each step
+    double step_ms = 0;                        // the steps it was in
+    double cost_ms = 0;                        // its share of them
     ScaleResult result;  // filled image by image
   };
   Scale scale;
+  std::vector<ScaleResult> results;  // of scales that have not begun: storage of the right sizes
   bool in_scale = false;
   Clock::time_point start, last_end;  // of running; of the scale before
   double load = 1;                    // wall time per cost

@@ -37,6 +37,11 @@ bool JobQueue::RunOne() {
   return true;
 }
 
+size_t JobQueue::size() const {
+  std::lock_guard lock(mutex_);
+  return jobs_.size();
+}
+
 void JobQueue::Close(const EndResult& result) {
   std::deque<Job> left;
   {

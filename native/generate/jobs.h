@@ -27,11 +27,12 @@ class JobQueue {
   bool Add(Job job);
   // Runs one image of the first job. False when there was none. Engine thread.
   bool RunOne();
+  size_t size() const;  // jobs that are not done
   // Ends every job with this result and takes no more. Engine thread.
   void Close(const EndResult& result);
 
  private:
-  std::mutex mutex_;
+  mutable std::mutex mutex_;
   bool closed_ = false;
   std::deque<Job> jobs_;
 };

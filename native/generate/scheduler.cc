@@ -14,7 +14,10 @@ Scheduler::Scheduler(const ModelConfig& config, size_t kv_bytes, size_t kv_row_b
       subnets_(config.var.depth, strategy),
       max_rows_(max_rows),
       pool_(kv_bytes, kv_row_bytes),
-      policy_(schedule_, config.var.depth) {}
+      policy_(schedule_, config.var.depth),
+      new_depths_(config.num_scales()),
+      plan_blocks_(config.num_scales()),
+      plan_held_(config.var.depth) {}
 
 uint64_t Scheduler::Add(Request request, Listener listener) {
   EndResult invalid;
@@ -27,6 +30,7 @@ uint64_t Scheduler::Add(Request request, Listener listener) {
   NS_REQUIRE(!closed(), ErrorCode::kDisposed, "the model was closed");
   const auto generation = std::make_shared<Generation>(next_id_, std::move(request), std::move(listener));
   generation->invalid = std::move(invalid);
+  if (generation->invalid.ok) generation->needed = PeakOf(*generation, generation->depths);
   waiting_.push_back(generation);
   generations_.emplace(generation->id, generation);
   ++next_id_;
@@ -44,16 +48,14 @@ void Scheduler::SetDepth(uint64_t id, size_t depth) {
   Generation& generation = *found->second;
   const bool over = generation.stage == Stage::kFinished || generation.next_scale == schedule_.num_scales();
   if (over || !generation.invalid.ok) return;
-  const auto plan_at = [&](size_t later_depth) {
-    std::vector<size_t> depths = generation.depths;
-    std::fill(depths.begin() + static_cast<std::ptrdiff_t>(generation.next_scale), depths.end(), later_depth);
-    return depths;
-  };
   // What it has now it needs until the next scale begins; from then on, what the new plan needs.
   const size_t used = generation.lease ? generation.lease->used() : 0;
-  const auto need_of = [&](const std::vector<size_t>& depths) { return std::max(used, PeakOf(generation, depths)); };
-  std::vector<size_t> depths = plan_at(depth);
-  const size_t needed = need_of(depths);
+  const auto need_at = [&](size_t later_depth) {
+    std::copy(generation.depths.begin(), generation.depths.end(), new_depths_.begin());
+    std::fill(new_depths_.begin() + static_cast<std::ptrdiff_t>(generation.next_scale), new_depths_.end(), later_depth);
+    return std::max(used, PeakOf(generation, new_depths_));
+  };
+  const size_t needed = need_at(depth);
   const bool waits = generation.stage == Stage::kWaiting;
   const size_t room = waits ? pool_.capacity() : generation.reserved + pool_.available();
   if (needed > room) {
@@ -61,13 +63,14 @@ void Scheduler::SetDepth(uint64_t id, size_t depth) {
     refusal.needed_bytes = needed * pool_.row_bytes();
     refusal.available_bytes = room * pool_.row_bytes();
     for (size_t fit = subnets_.full_depth(); fit >= subnets_.shallowest() && refusal.deepest_fit == 0; --fit) {
-      if (need_of(plan_at(fit)) <= room) refusal.deepest_fit = fit;
+      if (need_at(fit) <= room) refusal.deepest_fit = fit;
     }
     refusal.message = Message("depth ", depth, " from scale ", generation.next_scale, " on needs ", refusal.needed_bytes,
                               " bytes of the KV pool, ", refusal.available_bytes, " are free for it");
     if (refusal.deepest_fit != 0) refusal.message += Message("; depth ", refusal.deepest_fit, " would fit");
     throw PoolError(std::move(refusal));
   }
+  generation.needed = needed;
   if (!waits) {
     pool_.Unreserve(generation.reserved);
     NS_CHECK(pool_.Reserve(needed));
@@ -75,7 +78,7 @@ void Scheduler::SetDepth(uint64_t id, size_t depth) {
   }
   std::fill(generation.reasons.begin() + static_cast<std::ptrdiff_t>(generation.next_scale), generation.reasons.end(),
             DepthReason::kSet);
-  generation.depths = std::move(depths);
+  std::copy(new_depths_.begin(), new_depths_.end(), generation.depths.begin());
   ++epoch_;  // others may fit now
   wake_.notify_one();
 }
@@ -182,39 +185,48 @@ void Scheduler::BeginScale(Generation& generation) {
     if (choice.reason != DepthReason::kPlan) scale.reason = choice.reason;
   }
   scale.images_begun = scale.images_done = 0;
-  scale.begin = Clock::now();
-  scale.cost_ms = 0;
-  scale.result = ScaleResult();
+  scale.step_ms = scale.cost_ms = 0;
+  scale.result = std::move(generation.results[scale_index]);
   scale.blocks = subnets_.Blocks(scale.depth);
   generation.lease->BeginScale(scale_index, scale.blocks, generation.request.keep_dropped_cache);
   generation.next_scale = scale_index + 1;
   generation.in_scale = true;
 }
 
+size_t Scheduler::num_running() const {
+  std::lock_guard lock(mutex_);
+  return running_.size();
+}
+
 void Scheduler::Collect(std::vector<Unit>& units) {
   std::lock_guard lock(mutex_);
-  size_t room = max_rows_;
-  served_.clear();
-  left_.clear();
+  candidates_.clear();
+  ready_.clear();
   for (const GenerationPtr& generation : running_) {
-    const bool ready = generation->stage == Stage::kRunning && !generation->cancelled.load(std::memory_order_relaxed);
-    const size_t scale_index = generation->in_scale ? generation->scale.index : generation->next_scale;
-    const size_t image_rows =
-        generation->num_branches * schedule_.tokens[std::min(scale_index, schedule_.num_scales() - 1)];
-    if (!ready || image_rows > room) {
-      left_.push_back(generation);
-      continue;
-    }
-    if (!generation->in_scale) BeginScale(*generation);
-    const size_t first = generation->scale.images_begun;
-    const size_t count = std::min(generation->num_images - first, room / image_rows);
-    units.push_back({generation, first, count});
-    generation->scale.images_begun += count;
-    room -= count * image_rows;
-    served_.push_back(generation);
+    if (generation->stage != Stage::kRunning || generation->cancelled.load(std::memory_order_relaxed)) continue;
+    const Generation::Scale& scale = generation->scale;
+    const size_t scale_index = generation->in_scale ? scale.index : generation->next_scale;
+    FairShare::Candidate candidate;
+    candidate.account = &generation->account;
+    candidate.image_rows = generation->num_branches * schedule_.tokens[scale_index];
+    candidate.depth = generation->in_scale ? scale.depth : generation->depths[scale_index];
+    candidate.num_images = generation->num_images - (generation->in_scale ? scale.images_begun : 0);
+    candidates_.push_back(candidate);
+    ready_.push_back(generation.get());
   }
-  running_.swap(left_);
-  running_.insert(running_.end(), served_.begin(), served_.end());
+  fair_share_.Compose(candidates_, max_rows_);
+  size_t next = 0;
+  for (const GenerationPtr& generation : running_) {
+    if (next == ready_.size() || ready_[next] != generation.get()) continue;
+    FairShare::Candidate& candidate = candidates_[next++];
+    if (candidate.granted == 0) continue;
+    if (!generation->in_scale) BeginScale(*generation);
+    Generation::Scale& scale = generation->scale;
+    candidate.depth = scale.depth;  // a deadline may have lowered it
+    units.push_back({generation, scale.images_begun, candidate.granted});
+    scale.images_begun += candidate.granted;
+  }
+  fair_share_.Book(candidates_);
 }
 
 void Scheduler::EndScale(Generation& generation) {
@@ -240,7 +252,9 @@ void Scheduler::Park(Generation& generation) {
 
 void Scheduler::Unpark(Generation& generation) {
   std::lock_guard lock(mutex_);
-  if (generation.stage == Stage::kParked) generation.stage = Stage::kRunning;
+  if (generation.stage != Stage::kParked) return;
+  generation.stage = Stage::kRunning;
+  fair_share_.Join(generation.account);
 }
 
 bool Scheduler::Finish(const GenerationPtr& generation) {

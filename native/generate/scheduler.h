@@ -2,7 +2,7 @@
 //
 // Admission: the peak of a generation's plan is known when it arrives; it starts when that many slots can be reserved,
 // in order of arrival. A running generation never needs more than it reserved, so it cannot fail for want of cache, and
-// nothing can deadlock: every wait is for running generations to end.
+// nothing can deadlock: every wait is for running generations to end. Who runs takes turns by FairShare.
 #pragma once
 
 #include <condition_variable>
@@ -15,6 +15,7 @@
 
 #include "native/cache/kv_pool.h"
 #include "native/generate/depth_policy.h"
+#include "native/generate/fair_share.h"
 #include "native/generate/generation.h"
 #include "native/model/subnet.h"
 
@@ -54,7 +55,9 @@ class Scheduler {
   // Who starts now (its slots are reserved), and who ends without having run, or because it was cancelled.
   void Admit(std::vector<GenerationPtr>& started, std::vector<Ended>& ended);
   void MakeLease(Generation& generation);
-  // The units of the next batch; begins scales where one is due.
+  size_t num_running() const;
+  // The units of the next batch; begins scales where one is due. Allocates nothing when `units` has room for every
+  // running generation.
   void Collect(std::vector<Unit>& units);
   void EndScale(Generation& generation);  // scratch, times, counters; after the last scale all its cache
   void Park(Generation& generation);
@@ -67,7 +70,8 @@ class Scheduler {
   void Calibrate(const BlockCost& cost);
 
  private:
-  size_t PeakOf(const Generation& generation, const std::vector<size_t>& depths) const;
+  // With these depths from its next scale on. Slots.
+  size_t PeakOf(const Generation& generation, std::span<const size_t> depths) const;
   EndResult Refusal(const Generation& generation, size_t needed, size_t available, const char* reason) const;
   void BeginScale(Generation& generation);
   void GiveBack(Generation& generation);  // all that it holds of the pool
@@ -85,9 +89,15 @@ class Scheduler {
   DepthPolicy policy_;
   std::unordered_map<uint64_t, GenerationPtr> generations_;  // until released
   std::vector<GenerationPtr> waiting_;                       // in order of arrival
-  std::vector<GenerationPtr> running_;                       // who was served longest ago stands first
-  std::vector<GenerationPtr> served_, left_;                 // scratch of Collect
+  std::vector<GenerationPtr> running_;                       // in order of admission
+  FairShare fair_share_;
   EngineStats stats_;
+  // Scratch, so that steps and depth switches allocate nothing.
+  std::vector<FairShare::Candidate> candidates_;
+  std::vector<Generation*> ready_;  // of each candidate
+  std::vector<size_t> new_depths_;
+  mutable std::vector<std::span<const uint32_t>> plan_blocks_;
+  mutable std::vector<size_t> plan_held_;
 };
 
 }  // namespace nextscale

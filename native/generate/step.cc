@@ -1,9 +1,11 @@
 #include "native/generate/step.h"
 
 #include <algorithm>
+#include <cmath>
 #include <limits>
 
 #include "native/generate/outcome.h"
+#include "native/ops/cross_entropy.h"
 #include "native/ops/linear.h"
 #include "native/ops/sample.h"
 
@@ -37,6 +39,7 @@ void Stepper::Run(const std::vector<Unit>& units, std::vector<Scheduler::Ended>&
   double total = 0;
   for (const BatchGroup& group : batch_.groups) total += weight(group);
   for (size_t i = 0; i < units.size(); ++i) {
+    units[i].generation->scale.step_ms += elapsed;
     units[i].generation->scale.cost_ms += elapsed * weight(batch_.groups[i]) / total;
   }
 }
@@ -45,7 +48,6 @@ void Stepper::AddGroup(const Unit& unit) {
   Generation& generation = *unit.generation;
   Generation::Scale& scale = generation.scale;
   const size_t num_tokens = schedule_.tokens[scale.index];
-  scale.result.tokens.resize(generation.num_images * num_tokens);
   if (generation.request.capture) PrepareCapture(generation);
 
   BatchGroup group;
@@ -65,7 +67,7 @@ void Stepper::AddGroup(const Unit& unit) {
     group.hidden = scale.result.hidden.data();
     group.hidden_sequences = generation.num_sequences();
   }
-  // Forced tokens need logits only for the record; the unconditional branch only where guidance is not 0.
+  // Forced tokens need logits for their losses or the record; the unconditional branch only where guidance is not 0.
   const bool draws = generation.request.forced_tokens.empty() || generation.request.capture;
   for (size_t branch = 0; branch < generation.num_branches; ++branch) {
     for (size_t image = 0; image < unit.num_images; ++image) {
@@ -74,7 +76,8 @@ void Stepper::AddGroup(const Unit& unit) {
       sequence.label = generation.LabelOf(sequence.lease_sequence, config_);
       sequence.label_index = generation.label_index[sequence.lease_sequence];
       sequence.x_row = batch_.num_rows;
-      sequence.needs_logits = draws && (branch == 0 || generation.request.guidance[scale.index] != 0);
+      sequence.needs_logits = branch == 0 ? draws || generation.request.losses
+                                          : draws && generation.request.guidance[scale.index] != 0;
       batch_.sequences.push_back(sequence);
       batch_.num_rows += num_tokens;
     }
@@ -96,9 +99,15 @@ void Stepper::PrepareCapture(Generation& generation) const {
 
 void Stepper::FinishUnit(const Unit& unit, const BatchGroup& group) {
   Generation& generation = *unit.generation;
-  for (size_t i = 0; i < unit.num_images; ++i) {
+  const Request& request = generation.request;
+  for (size_t i = 0; i < unit.num_images && (request.forced_tokens.empty() || request.capture); ++i) {
     if (generation.cancelled.load(std::memory_order_relaxed)) return;
     Draw(generation, group, i, unit.first_image + i);
+  }
+  if (!request.forced_tokens.empty()) Force(unit);
+  if (request.losses) Losses(unit, group);
+  for (size_t i = 0; i < unit.num_images; ++i) {
+    if (generation.cancelled.load(std::memory_order_relaxed)) return;
     AddToLatent(generation, unit.first_image + i);
   }
   generation.scale.images_done += unit.num_images;
@@ -108,39 +117,57 @@ void Stepper::Draw(Generation& generation, const BatchGroup& group, size_t image
   const Request& request = generation.request;
   Generation::Scale& scale = generation.scale;
   const size_t num_tokens = schedule_.tokens[scale.index], codebook_size = config_.vae.codebook_size;
-  int32_t* const tokens = scale.result.tokens.data() + image * num_tokens;
   const BatchSequence& cond = batch_.sequences[group.first_sequence + image_in_group];
-  if (cond.needs_logits) {
-    SampleArgs args;
-    args.tokens = tokens;
-    args.cond = transformer_.logits(cond.logits_row);
-    args.stride = transformer_.logits_stride();
-    args.num_tokens = num_tokens;
-    args.codebook_size = codebook_size;
-    args.guidance = request.guidance[scale.index];
-    if (args.guidance != 0) {
-      const BatchSequence& uncond = batch_.sequences[group.first_sequence + group.num_images + image_in_group];
-      args.uncond = transformer_.logits(uncond.logits_row);
-    }
-    args.top_k = request.top_k;
-    args.top_p = request.top_p;
-    args.seed = request.seed;
-    args.image = request.first_image + image;
-    args.scale_index = static_cast<uint32_t>(scale.index);
-    if (request.capture) args.logits_out = scale.result.logits.data() + image * num_tokens * codebook_size;
-    try {
-      Sample(context_, args);
-    } catch (const Error& error) {
-      if (error.code() != ErrorCode::kNotFinite) throw;
-      throw Error(ErrorCode::kNotFinite, Message("the logits of scale ", scale.index, " are not finite (", error.what(),
-                                                 "); the weights may be broken"));
-    }
+  SampleArgs args;
+  args.tokens = scale.result.tokens.data() + image * num_tokens;
+  args.cond = transformer_.logits(cond.logits_row);
+  args.stride = transformer_.logits_stride();
+  args.num_tokens = num_tokens;
+  args.codebook_size = codebook_size;
+  args.guidance = request.guidance[scale.index];
+  if (args.guidance != 0) {
+    const BatchSequence& uncond = batch_.sequences[group.first_sequence + group.num_images + image_in_group];
+    args.uncond = transformer_.logits(uncond.logits_row);
   }
-  if (!request.forced_tokens.empty()) {
-    const int32_t* forced =
-        request.forced_tokens.data() + image * schedule_.num_tokens + schedule_.offsets[scale.index];
-    std::copy_n(forced, num_tokens, tokens);
+  args.top_k = request.top_k;
+  args.top_p = request.top_p;
+  args.seed = request.seed;
+  args.image = request.first_image + image;
+  args.scale_index = static_cast<uint32_t>(scale.index);
+  if (request.capture) args.logits_out = scale.result.logits.data() + image * num_tokens * codebook_size;
+  try {
+    Sample(context_, args);
+  } catch (const Error& error) {
+    if (error.code() != ErrorCode::kNotFinite) throw;
+    throw Error(ErrorCode::kNotFinite, Message("the logits of scale ", scale.index, " are not finite (", error.what(),
+                                               "); the weights may be broken"));
   }
+}
+
+void Stepper::Force(const Unit& unit) const {
+  Generation::Scale& scale = unit.generation->scale;
+  const size_t num_tokens = schedule_.tokens[scale.index];
+  for (size_t image = unit.first_image; image < unit.first_image + unit.num_images; ++image) {
+    const size_t first = image * schedule_.num_tokens + schedule_.offsets[scale.index];
+    std::copy_n(unit.generation->request.forced_tokens.data() + first, num_tokens,
+                scale.result.tokens.data() + image * num_tokens);
+  }
+}
+
+void Stepper::Losses(const Unit& unit, const BatchGroup& group) {
+  Generation::Scale& scale = unit.generation->scale;
+  const size_t num_tokens = schedule_.tokens[scale.index];
+  CrossEntropyArgs args;  // logits of a unit's conditional sequences lie one after the other
+  args.logits = transformer_.logits(batch_.sequences[group.first_sequence].logits_row);
+  args.stride = transformer_.logits_stride();
+  args.num_rows = unit.num_images * num_tokens;
+  args.codebook_size = config_.vae.codebook_size;
+  args.targets = scale.result.tokens.data() + unit.first_image * num_tokens;
+  args.losses = scale.result.losses.data() + unit.first_image * num_tokens;
+  CrossEntropy(context_, args);
+  const bool finite = std::all_of(args.losses, args.losses + args.num_rows, [](float x) { return std::isfinite(x); });
+  NS_REQUIRE(finite, ErrorCode::kNotFinite, "the logits of scale ", scale.index,
+             " are not finite; the weights may be broken");
 }
 
 void Stepper::AddToLatent(Generation& generation, size_t image) {

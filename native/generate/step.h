@@ -24,6 +24,8 @@ class Stepper {
 
  private:
   void AddGroup(const Unit& unit);
+  void Force(const Unit& unit) const;
+  void Losses(const Unit& unit, const BatchGroup& group);
   void PrepareCapture(Generation& generation) const;
   void FinishUnit(const Unit& unit, const BatchGroup& group);
   void Draw(Generation& generation, const BatchGroup& group, size_t image_in_group, size_t image);

@@ -71,7 +71,7 @@ class Transformer {
   void Run(Context& context, Batch& batch);
   // Logits of every sequence of an active group that needs them; valid until the next Run.
   void Head(Context& context, Batch& batch);
-  const float* logits(size_t logits_row) const { return workspace_.wide() + logits_row * workspace_.wide_stride(); }
+  float* logits(size_t logits_row) const { return workspace_.wide() + logits_row * workspace_.wide_stride(); }
   size_t logits_stride() const { return workspace_.wide_stride(); }
 
  private:

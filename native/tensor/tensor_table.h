@@ -3,9 +3,11 @@
 // header of a .pth or safetensors file). Either way every range was checked to lie inside its file.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <span>
 #include <string>
+#include <string_view>
 #include <unordered_map>
 #include <vector>
 
@@ -31,6 +33,10 @@ class TensorTable {
  public:
   void Add(std::string name, TensorView view);
   bool Has(const std::string& name) const { return tensors_.count(name) != 0; }
+  // Whether any name begins with this.
+  bool HasAny(std::string_view prefix) const {
+    return std::any_of(tensors_.begin(), tensors_.end(), [&](const auto& entry) { return entry.first.starts_with(prefix); });
+  }
 
   // Throws Error(kInvalidCheckpoint) that names the tensor, what was found and what was expected.
   const TensorView& Get(const std::string& name, std::span<const size_t> shape) const;

@@ -68,6 +68,7 @@ test("a generation, its scale events and its end", async () => {
       wait: true,
       preview: "none" as const,
       forcedTokens: null,
+      losses: false,
       capture: false,
     };
     expect(Object.keys(request).sort()).toEqual(members("NativeRequest"));

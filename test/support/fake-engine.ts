@@ -157,7 +157,7 @@ export class FakeEngine implements NativeModel {
     });
     const preview =
       request.preview === "none" ? null : new Uint8ClampedArray(request.labels.length * 16 * 3).fill(index);
-    const none = { logits: null, fHat: null, nextInput: null, hidden: null };
+    const none = { losses: null, logits: null, fHat: null, nextInput: null, hidden: null };
     return {
       type: "scale",
       index,

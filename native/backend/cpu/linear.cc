@@ -14,6 +14,7 @@
 #include <atomic>
 #include <bit>
 
+#include "native/backend/cpu/gelu-inl.h"
 #include "native/backend/cpu/microkernel-inl.h"
 #include "native/base/error.h"
 #include "native/ops/check.h"
@@ -84,15 +85,6 @@ bool PackPanels(Context& context, const TensorView& weights, PackedMatrix& packe
 }
 
 // ------------------------------------------------------------------ epilogue
-
-HWY_INLINE VF Gelu(DF df, VF y) {
-  // 0.5 y (1 + tanh(u)) = y / (1 + e^(-2u)), u = √(2/π) (y + 0.044715 y³)
-  const VF square = hn::Mul(y, y);
-  const VF u = hn::Mul(y, hn::MulAdd(square, hn::Set(df, 0.044715f), hn::Set(df, 1.0f)));
-  constexpr float kFactor = -2.0f * 0.79788456080286535588f * 1.44269504088896340736f;
-  const VF exponent = hn::Min(hn::Mul(u, hn::Set(df, kFactor)), hn::Set(df, 126.0f));
-  return hn::Div(y, hn::Add(hn::Set(df, 1.0f), Exp2(df, exponent)));
-}
 
 template <Epilogue kEpilogue>
 HWY_INLINE void FinishVector(DF df, VF y, const float* gate, float* out) {

@@ -25,7 +25,10 @@ struct Plan {
     for (const auto& set : sets) blocks.emplace_back(set);
   }
   KvPlan View() const { return {tokens, blocks, keep}; }
-  size_t Peak() const { return PeakRows(View(), std::vector<size_t>(full_depth)); }
+  size_t Peak(std::vector<size_t> held = {}, size_t first_scale = 0) const {
+    held.resize(full_depth);
+    return PeakRows(View(), held, first_scale);
+  }
   size_t full_depth;
   std::vector<size_t> tokens;
   bool keep;
@@ -75,8 +78,8 @@ TEST(KvPlan, PeakIsExactlyWhatALeaseUses) {
     const bool keep = draw(0, 1) == 1;
     const Plan plan(full_depth, tokens, depths, keep), below(full_depth, tokens, lower, keep);
     const std::vector<size_t> empty(full_depth);
-    EXPECT_LE(PeakRows(plan.View(), empty), PeakRowsAtMost(plan.View(), empty));
-    EXPECT_LE(PeakRows(below.View(), empty), PeakRowsAtMost(plan.View(), empty));
+    EXPECT_LE(plan.Peak(), PeakRowsAtMost(plan.View(), empty));
+    EXPECT_LE(below.Peak(), PeakRowsAtMost(plan.View(), empty));
 
     KvPool pool(1 << 20, 16);
     {
@@ -84,7 +87,7 @@ TEST(KvPlan, PeakIsExactlyWhatALeaseUses) {
       const size_t middle = draw(0, num_scales - 1);
       size_t rest = 0, peak_before = 0, peak_after = 0;
       for (size_t k = 0; k < num_scales; ++k) {
-        if (k == middle) rest = PeakRows(plan.View(), lease.held(), k);
+        if (k == middle) rest = plan.Peak(lease.held(), k);
         lease.BeginScale(k, plan.blocks[k], keep);
         EXPECT_EQ(pool.used(), lease.used());
         (k < middle ? peak_before : peak_after) = std::max(k < middle ? peak_before : peak_after, lease.used());

@@ -47,6 +47,26 @@ TEST_F(DepthPolicyTest, MeasuredTimesReachOtherDepths) {
   EXPECT_NEAR(policy_.Predict(9, 8, 1024), 1024 * 9, 1e-6);  // never measured: calibrated line
 }
 
+// Three times slower than the line: known from the first scales of the first run, whether they came before the line or
+// after it, and right for scales, depths and row counts that were never measured.
+TEST_F(DepthPolicyTest, AFirstRunIsCorrectedByTheScalesMeasuredSoFar) {
+  for (const bool measured_first : {false, true}) {
+    DepthPolicy policy(schedule_, 30);
+    if (!measured_first) policy.Calibrate({0, 1});
+    EXPECT_DOUBLE_EQ(policy.Predict(9, 8, 512), measured_first ? 0 : 512 * 9);
+    for (size_t k = 0; k < 4; ++k) {
+      const size_t rows = 2 * schedule_.tokens[k];
+      policy.Record(k, 30, rows, 3 * static_cast<double>(rows * 31));
+    }
+    if (measured_first) policy.Calibrate({0, 1});
+    EXPECT_NEAR(policy.Predict(9, 8, 512), 3 * 512 * 9, 1e-6);
+    EXPECT_NEAR(policy.Predict(2, 4, 3 * 18), 3 * 3 * 18 * 5, 1e-6);
+    // A tiny scale that was disturbed hardly counts.
+    policy.Record(0, 30, 2, 1000);
+    EXPECT_LT(policy.Predict(9, 8, 512), 1.5 * 3 * 512 * 9);
+  }
+}
+
 TEST_F(DepthPolicyTest, TheDeepestThatFitsIsChosen) {
   Teach(policy_, schedule_, 30);
   std::mt19937_64 random(5);

@@ -33,9 +33,9 @@ class Recording {
             }};
   }
   Done MakeDone() { return MakeListener().on_end; }
-  EndResult Wait() {
+  EndResult Wait(std::chrono::seconds limit = std::chrono::seconds(60)) {
     std::unique_lock lock(mutex_);
-    if (!changed_.wait_for(lock, std::chrono::seconds(60), [&] { return ends_ > 0; })) ADD_FAILURE() << "no end";
+    if (!changed_.wait_for(lock, limit, [&] { return ends_ > 0; })) ADD_FAILURE() << "no end";
     return end_;
   }
   void WaitScales(size_t count) {

@@ -1,0 +1,336 @@
+#include "native/addon/trainer_handle.h"
+
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "native/addon/convert.h"
+#include "native/addon/error_map.h"
+#include "native/addon/values.h"
+
+namespace nextscale::addon {
+namespace {
+
+constexpr size_t kMaxMicroBatch = 65536;
+
+struct TrainerSpec {
+  TensorSource source;
+  ModelConfig config;
+  TrainerOptions options;
+};
+
+// What memory depends on.
+void ReadShape(const Napi::Object& object, TrainerSpec& spec) {
+  spec.config = ToConfig(object.Get("config"));
+  spec.options.threads = ToThreads(object.Get("threads"));
+  spec.options.micro_batch = ToSize(object.Get("microBatch"), "microBatch", kMaxMicroBatch);
+  NS_REQUIRE(spec.options.micro_batch >= 1, ErrorCode::kInvalidArgument, "microBatch is 0; expected 1 to ",
+             kMaxMicroBatch);
+  spec.options.checkpointing = ToBool(object.Get("checkpointing"), "checkpointing");
+  spec.options.average = ToBool(object.Get("average"), "average");
+}
+
+TrainerSpec ToTrainerSpec(Napi::Value value) {
+  const Napi::Object object = ToObject(value, "spec");
+  TrainerSpec spec;
+  ReadShape(object, spec);
+  spec.source = ToTensorSource(object);
+  spec.options.strategy = ToStrategy(object.Get("strategy"));
+  const Napi::Value seed = object.Get("initialSeed");
+  if (!seed.IsNull()) spec.options.initial_seed = ToSeed(seed);
+  return spec;
+}
+
+TrainerArray ToTrainerArray(Napi::Value value) {
+  constexpr std::pair<std::string_view, TrainerArray> kArrays[] = {{"weights", TrainerArray::kWeights},
+                                                                   {"gradient", TrainerArray::kGradient},
+                                                                   {"mean", TrainerArray::kMean},
+                                                                   {"variance", TrainerArray::kVariance},
+                                                                   {"average", TrainerArray::kAverage}};
+  const std::string text = ToText(value, "array");
+  for (const auto& [name, array] : kArrays) {
+    if (text == name) return array;
+  }
+  throw Error(ErrorCode::kInvalidArgument,
+              Message("array is \"", text, "\"; expected \"weights\", \"gradient\", \"mean\", \"variance\" or \"average\""));
+}
+
+// A step's input, owned: the work runs while JavaScript goes on.
+struct OwnedInput {
+  std::vector<int32_t> tokens, labels, depths;
+  TrainInput view() const { return {.tokens = tokens, .labels = labels, .depths = depths}; }
+};
+
+OwnedInput ToInput(Napi::Value tokens, Napi::Value labels, Napi::Value depths) {
+  return {.tokens = ToInt32s(tokens, "tokens"),
+          .labels = ToInt32s(labels, "labels"),
+          .depths = ToInt32s(depths, "depths")};
+}
+
+double Fraction(const Napi::Object& object, const char* name, double most) {
+  const double value = ToNumber(object.Get(name), name);
+  NS_REQUIRE(value >= 0 && value <= most, ErrorCode::kInvalidArgument, name, " is ", value, "; expected 0 to ", most);
+  return value;
+}
+
+StepOptions ToStepOptions(const Napi::Object& object) {
+  constexpr double kMost = 1e6;
+  StepOptions step;
+  step.label_smoothing = static_cast<float>(Fraction(object, "labelSmoothing", 0.999));
+  step.learning_rate = Fraction(object, "learningRate", kMost);
+  step.beta1 = Fraction(object, "beta1", 1 - 1e-9);
+  step.beta2 = Fraction(object, "beta2", 1 - 1e-9);
+  step.epsilon = Fraction(object, "epsilon", kMost);
+  step.weight_decay = Fraction(object, "weightDecay", kMost);
+  step.decay_all = ToBool(object.Get("decayAll"), "decayAll");
+  step.clip_norm = Fraction(object, "clipNorm", 1e30);
+  step.average_decay = Fraction(object, "averageDecay", 1.0);
+  step.update = ToBool(object.Get("update"), "update");
+  return step;
+}
+
+Napi::Value FromStep(Napi::Env env, const StepResult& step) {
+  Napi::Object object = Napi::Object::New(env);
+  auto per_scale = Napi::Float64Array::New(env, step.loss_per_scale.size());
+  std::copy(step.loss_per_scale.begin(), step.loss_per_scale.end(), per_scale.Data());
+  object.Set("loss", step.loss);
+  object.Set("lossPerScale", per_scale);
+  object.Set("gradientNorm", step.gradient_norm);
+  object.Set("ms", step.ms);
+  return object;
+}
+
+void OpenAndPost(const std::shared_ptr<Mailbox>& mailbox, uint64_t operation, const TrainerSpec& spec) {
+  std::shared_ptr<Trainer> trainer;
+  EndResult result;
+  try {
+    const TensorFiles source = OpenTensorFiles(spec.source);
+    trainer = std::make_shared<Trainer>(spec.config, source.tensors, spec.options);
+  } catch (...) {
+    result = CurrentFailure();
+  }
+  mailbox->Post([operation, trainer, result](Napi::Env env, Environment& environment) {
+    const Operation opening = environment.Take(operation);
+    if (result.ok) {
+      opening.deferred->Resolve(TrainerHandle::Wrap(env, trainer));
+    } else {
+      opening.deferred->Reject(ToJsError(env, result).Value());
+    }
+  });
+}
+
+}  // namespace
+
+Napi::Value OpenTrainer(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  return Translated(env, [&]() -> Napi::Value {
+    auto spec = std::make_shared<TrainerSpec>(ToTrainerSpec(info[0]));
+    const std::shared_ptr<Environment> environment = Environment::Of(env);
+    const auto deferred = Napi::Promise::Deferred::New(env);
+    const uint64_t operation =
+        environment->Begin({.callback = {}, .deferred = deferred, .kept = {}, .core = nullptr});
+    try {
+      environment->RunInBackground(
+          [mailbox = environment->mailbox(), operation, spec] { OpenAndPost(mailbox, operation, *spec); });
+    } catch (...) {
+      environment->Take(operation);
+      throw;
+    }
+    return deferred.Promise();
+  });
+}
+
+Napi::Value JsTrainerBytes(const Napi::CallbackInfo& info) {
+  return Translated(info.Env(), [&] {
+    TrainerSpec spec;
+    ReadShape(ToObject(info[0], "spec"), spec);
+    return Napi::Number::New(info.Env(), static_cast<double>(TrainerBytes(spec.config, spec.options)));
+  });
+}
+
+Napi::Function TrainerHandle::Define(Napi::Env env) {
+  return DefineClass(
+      env, "NativeTrainer",
+      {InstanceAccessor<&TrainerHandle::Parameters>("parameters"),
+       InstanceAccessor<&TrainerHandle::MemoryBytes>("memoryBytes"),
+       InstanceAccessor<&TrainerHandle::Steps, &TrainerHandle::SetSteps>("steps"),
+       InstanceMethod<&TrainerHandle::Step>("step"), InstanceMethod<&TrainerHandle::Evaluate>("evaluate"),
+       InstanceMethod<&TrainerHandle::Logits>("logits"), InstanceMethod<&TrainerHandle::Read>("read"),
+       InstanceMethod<&TrainerHandle::Write>("write"), InstanceMethod<&TrainerHandle::Dispose>("dispose")});
+}
+
+Napi::Object TrainerHandle::Wrap(Napi::Env env, std::shared_ptr<Trainer> trainer) {
+  const std::shared_ptr<Environment> environment = Environment::Of(env);
+  environment->trainer_under_construction = std::move(trainer);
+  return environment->trainer_class.New({});
+}
+
+TrainerHandle::TrainerHandle(const Napi::CallbackInfo& info)
+    : Napi::ObjectWrap<TrainerHandle>(info),
+      environment_(Environment::Of(info.Env())),
+      trainer_(std::exchange(environment_->trainer_under_construction, nullptr)) {
+  if (trainer_ == nullptr) throw Napi::TypeError::New(info.Env(), "a trainer is made by openTrainer()");
+  environment_->trainers.insert(trainer_.get());
+}
+
+TrainerHandle::~TrainerHandle() {
+  if (trainer_ != nullptr) environment_->trainers.erase(trainer_.get());
+}
+
+Trainer& TrainerHandle::trainer() const {
+  NS_REQUIRE(trainer_ != nullptr, ErrorCode::kDisposed, "the trainer was disposed");
+  return *trainer_;
+}
+
+Trainer& TrainerHandle::IdleTrainer() const {
+  Trainer& idle = trainer();
+  NS_REQUIRE(!*busy_, ErrorCode::kInvalidArgument, "the trainer is busy; expected one call at a time");
+  return idle;
+}
+
+Napi::Value TrainerHandle::Start(Napi::Env env, Napi::Value kept, const std::function<void(Trainer&)>& work,
+                                 Finish finish) {
+  const auto deferred = Napi::Promise::Deferred::New(env);
+  Operation operation{.callback = {}, .deferred = deferred, .kept = {}, .core = nullptr};
+  operation.kept.push_back(Napi::Persistent(Value()));  // the handle itself: it must outlive the call
+  if (kept.IsObject()) operation.kept.push_back(Napi::Persistent(kept.As<Napi::Object>()));
+  const uint64_t id = environment_->Begin(std::move(operation));
+  *busy_ = true;
+  try {
+    environment_->RunInBackground([mailbox = environment_->mailbox(), id, work, trainer = trainer_, busy = busy_,
+                                   finish = std::move(finish)] {
+      EndResult result;
+      try {
+        work(*trainer);
+      } catch (...) {
+        result = CurrentFailure();
+      }
+      mailbox->Post([id, busy, result, finish](Napi::Env posted_env, Environment& environment) {
+        *busy = false;
+        const Operation done = environment.Take(id);
+        if (result.ok) {
+          done.deferred->Resolve(finish(posted_env));
+        } else {
+          done.deferred->Reject(ToJsError(posted_env, result).Value());
+        }
+      });
+    });
+  } catch (...) {
+    *busy_ = false;
+    environment_->Take(id);
+    throw;
+  }
+  return deferred.Promise();
+}
+
+Napi::Value TrainerHandle::Parameters(const Napi::CallbackInfo& info) {
+  return Translated(info.Env(), [&]() -> Napi::Value {
+    Napi::Array list = Napi::Array::New(info.Env());
+    for (const Parameter& parameter : trainer().layout().all()) {
+      Napi::Object entry = Napi::Object::New(info.Env());
+      Napi::Array shape = Napi::Array::New(info.Env());
+      for (const size_t side : parameter.shape)
+        shape.Set(shape.Length(), Napi::Number::New(info.Env(), static_cast<double>(side)));
+      entry.Set("name", parameter.name);
+      entry.Set("shape", shape);
+      entry.Set("decay", parameter.decay);
+      list.Set(list.Length(), entry);
+    }
+    return list;
+  });
+}
+
+Napi::Value TrainerHandle::MemoryBytes(const Napi::CallbackInfo& info) {
+  return Translated(info.Env(), [&]() -> Napi::Value {
+    return Napi::Number::New(info.Env(), static_cast<double>(trainer().memory_bytes()));
+  });
+}
+
+Napi::Value TrainerHandle::Steps(const Napi::CallbackInfo& info) {
+  return Translated(info.Env(), [&]() -> Napi::Value {
+    return Napi::Number::New(info.Env(), static_cast<double>(trainer().steps()));
+  });
+}
+
+void TrainerHandle::SetSteps(const Napi::CallbackInfo& info, const Napi::Value& value) {
+  Translated(info.Env(), [&] { IdleTrainer().set_steps(ToSize(value, "steps", kMaxSafeInteger)); });
+}
+
+Napi::Value TrainerHandle::Step(const Napi::CallbackInfo& info) {
+  return Translated(info.Env(), [&] {
+    IdleTrainer();
+    const Napi::Object object = ToObject(info[0], "step");
+    auto input = std::make_shared<const OwnedInput>(
+        ToInput(object.Get("tokens"), object.Get("labels"), object.Get("depths")));
+    const auto result = std::make_shared<StepResult>();
+    return Start(
+        info.Env(), info.Env().Undefined(),
+        [input, options = ToStepOptions(object), result](Trainer& trainer) {
+          *result = trainer.Step(input->view(), options);
+        },
+        [result](Napi::Env env) { return FromStep(env, *result); });
+  });
+}
+
+Napi::Value TrainerHandle::Evaluate(const Napi::CallbackInfo& info) {
+  return Translated(info.Env(), [&] {
+    IdleTrainer();
+    auto input = std::make_shared<const OwnedInput>(ToInput(info[0], info[1], info[2]));
+    const bool average = ToBool(info[3], "average");
+    float* const losses = FloatOutput(info[4], "losses", input->tokens.size());
+    return Start(
+        info.Env(), info[4],
+        [input, average, losses](Trainer& trainer) { trainer.Evaluate(input->view(), average, losses); },
+        [](Napi::Env env) { return env.Undefined(); });
+  });
+}
+
+Napi::Value TrainerHandle::Logits(const Napi::CallbackInfo& info) {
+  return Translated(info.Env(), [&] {
+    Trainer& idle = IdleTrainer();
+    auto input = std::make_shared<const OwnedInput>(ToInput(info[0], info[1], info[2]));
+    float* const logits =
+        FloatOutput(info[3], "logits", input->tokens.size() * idle.config().vae.codebook_size);
+    return Start(
+        info.Env(), info[3], [input, logits](Trainer& trainer) { trainer.Logits(input->view(), logits); },
+        [](Napi::Env env) { return env.Undefined(); });
+  });
+}
+
+void TrainerHandle::Read(const Napi::CallbackInfo& info) {
+  Translated(info.Env(), [&] {
+    const TrainerArray array = ToTrainerArray(info[0]);
+    const Parameter& parameter = IdleTrainer().layout().Find(ToText(info[1], "name"));
+    trainer().Read(array, parameter.name, {FloatOutput(info[2], "out", parameter.count), parameter.count});
+  });
+}
+
+void TrainerHandle::Write(const Napi::CallbackInfo& info) {
+  Translated(info.Env(), [&] {
+    const TrainerArray array = ToTrainerArray(info[0]);
+    const std::string name = ToText(info[1], "name");
+    IdleTrainer().Write(array, name, ToFloats(info[2], "values"));
+  });
+}
+
+Napi::Value TrainerHandle::Dispose(const Napi::CallbackInfo& info) {
+  return Translated(info.Env(), [&]() -> Napi::Value {
+    const auto deferred = Napi::Promise::Deferred::New(info.Env());
+    if (trainer_ == nullptr) {
+      deferred.Resolve(info.Env().Undefined());
+      return deferred.Promise();
+    }
+    trainer_->Stop();
+    environment_->trainers.erase(trainer_.get());
+    // The call in flight, if any, holds it too; whoever is last frees it, away from this thread.
+    const uint64_t id = environment_->Begin({.callback = {}, .deferred = deferred, .kept = {}, .core = nullptr});
+    environment_->RunInBackground([done = environment_->SettleLater(id), last = std::move(trainer_)]() mutable {
+      last->Wait();
+      last.reset();
+      done(EndResult{});
+    });
+    return deferred.Promise();
+  });
+}
+
+}  // namespace nextscale::addon

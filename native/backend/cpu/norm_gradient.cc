@@ -1,0 +1,220 @@
+// Norm, modulation and gated residual of the training pass. Rows are independent; sums over the rows of a sequence are
+// made per group of columns, in order of rows, so that the number of threads does not matter.
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "native/backend/cpu/norm_gradient.cc"
+#include "native/backend/cpu/simd.h"
+// Re-includes this file for every target.
+#include <hwy/foreach_target.h>
+
+#include <algorithm>
+#include <cmath>
+
+#include "native/backend/cpu/simd-inl.h"
+#include "native/ops/check_gradient.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace nextscale {
+namespace HWY_NAMESPACE {
+namespace {
+
+constexpr float kEpsilon = 1e-6f;
+
+// body(span, compact row, row of x) for every row, in parallel.
+template <typename Body>
+void ForEachRow(Context& context, std::span<const GradientSpan> spans, size_t width, const Body& body) {
+  if (spans.empty()) return;
+  const size_t num_rows = spans.back().compact_row + spans.back().num_rows;
+  constexpr size_t kTaskFloats = 16384;  // tens of microseconds
+  const size_t task_rows = std::max<size_t>(1, kTaskFloats / width);
+  context.pool().ParallelFor((num_rows + task_rows - 1) / task_rows, [&](size_t task, size_t) {
+    const GradientSpan* span = spans.data();
+    for (size_t row = task * task_rows; row < std::min(num_rows, (task + 1) * task_rows); ++row) {
+      while (row - span->compact_row >= span->num_rows) ++span;
+      body(*span, row, span->x_row + row - span->compact_row);
+    }
+  });
+}
+
+// body(spans of one sequence, first column, end column) for groups of columns of every sequence, in parallel.
+template <typename Body>
+void ForEachSequence(Context& context, std::span<const GradientSpan> spans, size_t width, const Body& body) {
+  constexpr size_t kColumns = 64;
+  const size_t num_groups = (width + kColumns - 1) / kColumns;
+  // A span that continues its predecessor's sequence has nothing to do.
+  context.pool().ParallelFor(spans.size() * num_groups, [&](size_t task, size_t) {
+    const size_t first = task / num_groups, column = task % num_groups * kColumns;
+    if (first > 0 && spans[first - 1].dmodulation == spans[first].dmodulation) return;
+    size_t end = first + 1;
+    while (end < spans.size() && spans[end].dmodulation == spans[first].dmodulation) ++end;
+    body(spans.subspan(first, end - first), column, std::min(width, column + kColumns));
+  });
+}
+
+template <typename Term>  // term(c) of one vector; rest(c) of one number
+HWY_INLINE float SumRow(size_t width, const Term& term) {
+  const DF df;
+  VF sum = hn::Zero(df);
+  size_t c = 0;
+  for (; c + kLanes <= width; c += kLanes) sum = hn::Add(sum, term(df, c));
+  float total = hn::GetLane(hn::SumOfLanes(df, sum));
+  const hn::CappedTag<float, 1> one;
+  for (; c < width; ++c) total += hn::GetLane(term(one, c));
+  return total;
+}
+
+template <typename Step>  // step(tag, c): whole vectors, then single numbers
+HWY_INLINE void ForColumns(size_t first, size_t end, const Step& step) {
+  const DF df;
+  const hn::CappedTag<float, 1> one;
+  size_t c = first;
+  for (; c + kLanes <= end; c += kLanes) step(df, c);
+  for (; c < end; ++c) step(one, c);
+}
+
+void NormalizeRowsOnTarget(Context& context, const NormalizeRowsArgs& args) {
+  const float share = 1.0f / static_cast<float>(args.width);
+  ForEachRow(context, args.spans, args.width, [&](const GradientSpan&, size_t row, size_t x_row) {
+    const float* const x = args.x + x_row * args.x_stride;
+    float* const normal = args.normal + row * args.stride;
+    const float mean = share * SumRow(args.width, [&](auto d, size_t c) HWY_ATTR { return hn::LoadU(d, x + c); });
+    const float variance = share * SumRow(args.width, [&](auto d, size_t c) HWY_ATTR {
+                             const auto distance = hn::Sub(hn::LoadU(d, x + c), hn::Set(d, mean));
+                             return hn::Mul(distance, distance);
+                           });
+    const float factor = 1.0f / std::sqrt(variance + kEpsilon);
+    args.inverse_deviation[row] = factor;
+    ForColumns(0, args.width, [&](auto d, size_t c) HWY_ATTR {
+      hn::StoreU(hn::Mul(hn::Sub(hn::LoadU(d, x + c), hn::Set(d, mean)), hn::Set(d, factor)), d, normal + c);
+    });
+  });
+}
+
+void ModulateOnTarget(Context& context, const ModulateArgs& args) {
+  ForEachRow(context, args.spans, args.width, [&](const GradientSpan& span, size_t row, size_t) {
+    const float* const normal = args.normal + row * args.stride;
+    const float* const gain = span.modulation + args.gain_offset;
+    const float* const shift = span.modulation + args.shift_offset;
+    float* const out = args.out + row * args.stride;
+    ForColumns(0, args.width, [&](auto d, size_t c) HWY_ATTR {
+      const auto factor = hn::Add(hn::Set(d, 1.0f), hn::LoadU(d, gain + c));
+      hn::StoreU(hn::MulAdd(hn::LoadU(d, normal + c), factor, hn::LoadU(d, shift + c)), d, out + c);
+    });
+  });
+}
+
+void ModulatedNormGradientOnTarget(Context& context, const ModulatedNormGradientArgs& args) {
+  const float share = 1.0f / static_cast<float>(args.width);
+  ForEachRow(context, args.spans, args.width, [&](const GradientSpan& span, size_t row, size_t x_row) {
+    const float* const dy = args.dy + row * args.stride;
+    const float* const normal = args.normal + row * args.stride;
+    const float* const gain = span.modulation + args.gain_offset;
+    float* const dx = args.dx + x_row * args.x_stride;
+    const auto gradient = [&](auto d, size_t c) HWY_ATTR {
+      return hn::Mul(hn::LoadU(d, dy + c), hn::Add(hn::Set(d, 1.0f), hn::LoadU(d, gain + c)));
+    };
+    const float mean = share * SumRow(args.width, gradient);
+    const float slope = share * SumRow(args.width, [&](auto d, size_t c) HWY_ATTR {
+                          return hn::Mul(gradient(d, c), hn::LoadU(d, normal + c));
+                        });
+    const float factor = args.inverse_deviation[row];
+    ForColumns(0, args.width, [&](auto d, size_t c) HWY_ATTR {
+      const auto flat = hn::Sub(gradient(d, c), hn::Set(d, mean));
+      const auto g = hn::NegMulAdd(hn::LoadU(d, normal + c), hn::Set(d, slope), flat);
+      hn::StoreU(hn::MulAdd(hn::Set(d, factor), g, hn::LoadU(d, dx + c)), d, dx + c);
+    });
+  });
+  ForEachSequence(context, args.spans, args.width, [&](std::span<const GradientSpan> spans, size_t first, size_t end) {
+    ForColumns(first, end, [&](auto d, size_t c) HWY_ATTR {
+      auto gain = hn::Zero(d), shift = hn::Zero(d);
+      for (const GradientSpan& span : spans) {
+        for (size_t row = span.compact_row; row < span.compact_row + span.num_rows; ++row) {
+          const auto dy = hn::LoadU(d, args.dy + row * args.stride + c);
+          gain = hn::MulAdd(dy, hn::LoadU(d, args.normal + row * args.stride + c), gain);
+          shift = hn::Add(shift, dy);
+        }
+      }
+      float* const dgain = spans.front().dmodulation + args.gain_offset + c;
+      float* const dshift = spans.front().dmodulation + args.shift_offset + c;
+      hn::StoreU(hn::Add(hn::LoadU(d, dgain), gain), d, dgain);
+      hn::StoreU(hn::Add(hn::LoadU(d, dshift), shift), d, dshift);
+    });
+  });
+}
+
+void GatedResidualOnTarget(Context& context, const GatedResidualArgs& args) {
+  ForEachRow(context, args.spans, args.width, [&](const GradientSpan& span, size_t row, size_t x_row) {
+    const float* const gate = span.modulation + args.gate_offset;
+    const float* const y = args.y + row * args.stride;
+    float* const x = args.x + x_row * args.x_stride;
+    ForColumns(0, args.width, [&](auto d, size_t c) HWY_ATTR {
+      hn::StoreU(hn::MulAdd(hn::LoadU(d, gate + c), hn::LoadU(d, y + c), hn::LoadU(d, x + c)), d, x + c);
+    });
+  });
+}
+
+void GatedResidualGradientOnTarget(Context& context, const GatedResidualGradientArgs& args) {
+  // First the sums: dy may take y's place.
+  ForEachSequence(context, args.spans, args.width, [&](std::span<const GradientSpan> spans, size_t first, size_t end) {
+    ForColumns(first, end, [&](auto d, size_t c) HWY_ATTR {
+      auto sum = hn::Zero(d);
+      for (const GradientSpan& span : spans) {
+        for (size_t i = 0; i < span.num_rows; ++i) {
+          sum = hn::MulAdd(hn::LoadU(d, args.dx + (span.x_row + i) * args.x_stride + c),
+                           hn::LoadU(d, args.y + (span.compact_row + i) * args.stride + c), sum);
+        }
+      }
+      float* const dgate = spans.front().dmodulation + args.gate_offset + c;
+      hn::StoreU(hn::Add(hn::LoadU(d, dgate), sum), d, dgate);
+    });
+  });
+  ForEachRow(context, args.spans, args.width, [&](const GradientSpan& span, size_t row, size_t x_row) {
+    const float* const gate = span.modulation + args.gate_offset;
+    const float* const dx = args.dx + x_row * args.x_stride;
+    float* const dy = args.dy + row * args.stride;
+    ForColumns(0, args.width, [&](auto d, size_t c) HWY_ATTR {
+      hn::StoreU(hn::Mul(hn::LoadU(d, gate + c), hn::LoadU(d, dx + c)), d, dy + c);
+    });
+  });
+}
+
+}  // namespace
+}  // namespace HWY_NAMESPACE
+}  // namespace nextscale
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+namespace nextscale {
+
+HWY_EXPORT(NormalizeRowsOnTarget);
+HWY_EXPORT(ModulateOnTarget);
+HWY_EXPORT(ModulatedNormGradientOnTarget);
+HWY_EXPORT(GatedResidualOnTarget);
+HWY_EXPORT(GatedResidualGradientOnTarget);
+
+void NormalizeRows(Context& context, const NormalizeRowsArgs& args) {
+  CheckNormalizeRows(args);
+  HWY_DYNAMIC_DISPATCH(NormalizeRowsOnTarget)(context, args);
+}
+
+void Modulate(Context& context, const ModulateArgs& args) {
+  CheckModulate(args);
+  HWY_DYNAMIC_DISPATCH(ModulateOnTarget)(context, args);
+}
+
+void ModulatedNormGradient(Context& context, const ModulatedNormGradientArgs& args) {
+  CheckModulatedNormGradient(args);
+  HWY_DYNAMIC_DISPATCH(ModulatedNormGradientOnTarget)(context, args);
+}
+
+void GatedResidual(Context& context, const GatedResidualArgs& args) {
+  CheckGatedResidual(args);
+  HWY_DYNAMIC_DISPATCH(GatedResidualOnTarget)(context, args);
+}
+
+void GatedResidualGradient(Context& context, const GatedResidualGradientArgs& args) {
+  CheckGatedResidualGradient(args);
+  HWY_DYNAMIC_DISPATCH(GatedResidualGradientOnTarget)(context, args);
+}
+
+}  // namespace nextscale
+#endif  // HWY_ONCE

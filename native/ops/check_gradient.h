@@ -1,0 +1,23 @@
+// Shape checks of the training ops; as check.h for inference.
+#pragma once
+
+#include "native/ops/cross_entropy.h"
+#include "native/ops/gelu_gradient.h"
+#include "native/ops/linear_gradient.h"
+#include "native/ops/norm_gradient.h"
+#include "native/ops/optimizer.h"
+
+namespace nextscale {
+
+void CheckWeightGradient(const WeightGradientArgs& args);
+void CheckNormalizeRows(const NormalizeRowsArgs& args);
+void CheckModulate(const ModulateArgs& args);
+void CheckModulatedNormGradient(const ModulatedNormGradientArgs& args);
+void CheckGatedResidual(const GatedResidualArgs& args);
+void CheckGatedResidualGradient(const GatedResidualGradientArgs& args);
+void CheckGelu(const GeluArgs& args);
+void CheckGeluGradient(const GeluGradientArgs& args);
+void CheckCrossEntropy(const CrossEntropyArgs& args);
+void CheckAdamW(const AdamWArgs& args);
+
+}  // namespace nextscale

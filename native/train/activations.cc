@@ -1,0 +1,115 @@
+#include "native/train/activations.h"
+
+#include <algorithm>
+
+#include "native/ops/linear_gradient.h"
+
+namespace nextscale {
+namespace {
+
+constexpr size_t kPadding = 16;  // floats: one cache line
+
+// Either takes memory or only counts it, so that the figure cannot differ from what is taken.
+class Planner {
+ public:
+  explicit Planner(bool counting) : counting_(counting) {}
+  void Take(Buffer& buffer, size_t floats) {
+    bytes_ += floats * sizeof(float);
+    if (!counting_) buffer = Buffer(floats * sizeof(float));
+  }
+  size_t bytes() const { return bytes_; }
+
+ private:
+  bool counting_;
+  size_t bytes_ = 0;
+};
+
+struct Sizes {
+  Sizes(const ModelConfig& config, const PassOptions& options)
+      : width(config.var.width + kPadding),
+        qkv(3 * config.var.width + kPadding),
+        mlp(config.var.mlp_width + kPadding),
+        wide(std::max({3 * config.var.width, config.var.mlp_width, config.vae.codebook_size}) + kPadding),
+        rows(options.micro_batch * config.num_tokens()) {}
+  size_t width, qkv, mlp, wide, rows;
+};
+
+void PlanBlock(Planner& planner, const ModelConfig& config, const Sizes& sizes, BlockActivations& block) {
+  planner.Take(block.normal1, sizes.rows * sizes.width);
+  planner.Take(block.inverse_deviation1, sizes.rows);
+  planner.Take(block.qkv, sizes.rows * sizes.qkv);
+  if (config.var.l2_norm) planner.Take(block.inverse_norms, sizes.rows * 2 * config.var.num_heads);
+  planner.Take(block.attention, sizes.rows * sizes.width);
+  planner.Take(block.log_sums, sizes.rows * config.var.num_heads);
+  planner.Take(block.projected, sizes.rows * sizes.width);
+  planner.Take(block.normal2, sizes.rows * sizes.width);
+  planner.Take(block.inverse_deviation2, sizes.rows);
+  planner.Take(block.hidden, sizes.rows * sizes.mlp);
+  planner.Take(block.out, sizes.rows * sizes.width);
+}
+
+size_t LargestWeightGradientWorkspace(const ModelConfig& config, const Sizes& sizes, size_t images) {
+  const size_t width = config.var.width, mlp = config.var.mlp_width;
+  return std::max({WeightGradientWorkspace(sizes.rows, 3 * width, width),
+                   WeightGradientWorkspace(sizes.rows, width, width), WeightGradientWorkspace(sizes.rows, mlp, width),
+                   WeightGradientWorkspace(sizes.rows, width, mlp),
+                   WeightGradientWorkspace(sizes.rows, config.vae.codebook_size, width),
+                   WeightGradientWorkspace(sizes.rows, width, config.vae.code_dim),
+                   WeightGradientWorkspace(images, 6 * width, width),
+                   WeightGradientWorkspace(images, 2 * width, width)});
+}
+
+void PlanShared(Planner& planner, const ModelConfig& config, const PassOptions& options, const Sizes& sizes,
+                Activations& plan) {
+  const size_t width = config.var.width, images = options.micro_batch;
+  if (options.checkpointing) {
+    plan.block_inputs.resize(config.var.depth);
+    for (Buffer& input : plan.block_inputs) planner.Take(input, sizes.rows * sizes.width);
+  }
+  for (Buffer* buffer : {&plan.x, &plan.dx, &plan.head_normal, &plan.narrow1, &plan.narrow2}) {
+    planner.Take(*buffer, sizes.rows * sizes.width);
+  }
+  planner.Take(plan.head_inverse_deviation, sizes.rows);
+  planner.Take(plan.wide1, sizes.rows * sizes.wide);
+  planner.Take(plan.wide2, sizes.rows * sizes.wide);
+  planner.Take(plan.input, sizes.rows * config.vae.code_dim);
+  planner.Take(plan.losses, sizes.rows);
+  planner.Take(plan.condition, images * width);
+  planner.Take(plan.dcondition, images * width);
+  planner.Take(plan.modulations, images * plan.modulation_stride);
+  planner.Take(plan.dmodulations, images * plan.modulation_stride);
+  if (config.var.shared_ada) planner.Take(plan.modulation_sum, images * 6 * width);
+  planner.Take(plan.token_sums, config.num_tokens() * width);
+  planner.Take(plan.qkv_bias_gradient, 3 * width);
+  planner.Take(plan.head_factor_gradient, config.var.num_heads);
+  planner.Take(plan.weight_gradient, LargestWeightGradientWorkspace(config, sizes, images));
+}
+
+}  // namespace
+
+Activations::Activations(const ModelConfig& config, const PassOptions& options) {
+  const Sizes sizes(config, options);
+  rows = sizes.rows;
+  width_stride = sizes.width;
+  qkv_stride = sizes.qkv;
+  mlp_stride = sizes.mlp;
+  wide_stride = sizes.wide;
+  modulation_stride = (6 * config.var.depth + 2) * config.var.width;
+  Planner planner(/*counting=*/false);
+  PlanShared(planner, config, options, sizes, *this);
+  blocks_.resize(options.checkpointing ? 1 : config.var.depth);
+  for (BlockActivations& block : blocks_) PlanBlock(planner, config, sizes, block);
+}
+
+size_t Activations::Bytes(const ModelConfig& config, const PassOptions& options) {
+  const Sizes sizes(config, options);
+  Planner block(/*counting=*/true), shared(/*counting=*/true);
+  BlockActivations one;
+  PlanBlock(block, config, sizes, one);
+  Activations plan;
+  plan.modulation_stride = (6 * config.var.depth + 2) * config.var.width;
+  PlanShared(shared, config, options, sizes, plan);
+  return shared.bytes() + (options.checkpointing ? 1 : config.var.depth) * block.bytes();
+}
+
+}  // namespace nextscale

@@ -1,0 +1,281 @@
+#include "native/train/trainer.h"
+
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+#include <mutex>
+#include <string>
+
+#include "native/base/error.h"
+#include "native/ops/optimizer.h"
+#include "native/train/initialize.h"
+#include "native/train/pass.h"
+
+namespace nextscale {
+
+struct Trainer::Impl {
+  Impl(const ModelConfig& model_config, const TensorTable& tensors, const TrainerOptions& trainer_options)
+      : config(model_config),
+        options(trainer_options),
+        schedule(config.sides),
+        layout(config),
+        subnets(config.var.depth, options.strategy),
+        context(options.threads),
+        quantizer(config, tensors, context),
+        network(config, layout),
+        pass(config, layout, subnets, quantizer,
+             {.micro_batch = options.micro_batch, .checkpointing = options.checkpointing}, stop),
+        weights(Bytes()),
+        gradient(Bytes()),
+        mean(Bytes()),
+        variance(Bytes()),
+        average(options.average ? Buffer(Bytes()) : Buffer()) {
+    if (options.initial_seed.has_value()) {
+      Initialize(config, layout, *options.initial_seed, weights.as<float>());
+    } else {
+      Load(tensors);
+    }
+    if (options.average) std::copy_n(weights.as<float>(), layout.size(), average.as<float>());
+  }
+
+  size_t Bytes() const { return layout.size() * sizeof(float); }
+
+  void Load(const TensorTable& tensors) {
+    for (const Parameter& parameter : layout.all()) {
+      const std::string name = "var." + parameter.name;
+      const TensorView& view = tensors.Get(name, parameter.shape);
+      float* const values = weights.as<float>() + parameter.offset;
+      WidenToFloat(values, view.data, view.dtype, parameter.count);
+      const float* const bad =
+          std::find_if(values, values + parameter.count, [](float value) { return !std::isfinite(value); });
+      NS_REQUIRE(bad == values + parameter.count, ErrorCode::kNotFinite, "tensor \"", name, "\" has ", *bad,
+                 " at element ", bad - values);
+    }
+  }
+
+  void Check(const TrainInput& input) const {
+    const size_t count = input.labels.size();
+    NS_REQUIRE(count > 0, ErrorCode::kInvalidArgument, "no images; expected at least one");
+    NS_REQUIRE(input.tokens.size() == count * schedule.num_tokens, ErrorCode::kInvalidArgument, "tokens has ",
+               input.tokens.size(), " elements; expected ", count, " images of ", schedule.num_tokens);
+    const auto in_range = [](const char* what, std::span<const int32_t> values, size_t least, size_t most) {
+      for (size_t i = 0; i < values.size(); ++i) {
+        NS_REQUIRE(values[i] >= 0 && static_cast<size_t>(values[i]) >= least && static_cast<size_t>(values[i]) <= most,
+                   ErrorCode::kInvalidArgument, what, "[", i, "] is ", values[i], "; expected ", least, " to ", most);
+      }
+    };
+    in_range("labels", input.labels, 0, config.var.num_classes);
+    in_range("tokens", input.tokens, 0, config.vae.codebook_size - 1);
+    NS_REQUIRE(input.depths.size() == schedule.num_scales(), ErrorCode::kInvalidArgument, "depths has ",
+               input.depths.size(), " elements; expected one for each of ", schedule.num_scales(), " scales");
+    in_range("depths", input.depths, subnets.shallowest(), subnets.full_depth());
+  }
+
+  // Packs the weights or their average, unless they are packed already.
+  void Pack(bool of_average) {
+    if (packed && packed_average == of_average) return;
+    network.Repack(context, (of_average ? average : weights).as<float>());
+    packed = true;
+    packed_average = of_average;
+  }
+
+  // Calls body(pass_input, first image) for one micro-batch after the other.
+  template <typename Body>
+  void ForEachPass(const TrainInput& input, const Body& body) {
+    pass.SetPlan(input.depths);
+    const size_t count = input.labels.size();
+    for (size_t first = 0; first < count; first += options.micro_batch) {
+      const size_t size = std::min(options.micro_batch, count - first);
+      body(PassInput{.tokens = input.tokens.subspan(first * schedule.num_tokens, size * schedule.num_tokens),
+                     .labels = input.labels.subspan(first, size)},
+           first);
+    }
+  }
+
+  void AddLosses(std::span<const float> losses, size_t first_image, std::vector<double>& sums) const {
+    for (size_t k = 0; k < schedule.num_scales(); ++k) {
+      for (size_t image = 0; image < losses.size() / schedule.num_tokens; ++image) {
+        const float* const row = losses.data() + image * schedule.num_tokens + schedule.offsets[k];
+        for (size_t i = 0; i < schedule.tokens[k]; ++i) {
+          NS_REQUIRE(std::isfinite(row[i]), ErrorCode::kNotFinite, "the loss of scale ", k, " of image ",
+                     first_image + image, " of the batch is ", row[i]);
+          sums[k] += row[i];
+        }
+      }
+    }
+  }
+
+  double GradientNorm() {
+    const double squared = SquaredNorm(context, gradient.as<float>(), layout.size());
+    if (std::isfinite(squared)) return std::sqrt(squared);
+    for (const Parameter& parameter : layout.all()) {
+      const double own = SquaredNorm(context, gradient.as<float>() + parameter.offset, parameter.count);
+      NS_REQUIRE(std::isfinite(own), ErrorCode::kNotFinite, "the gradient of \"", parameter.name,
+                 "\" is not finite (its squared norm is ", own, ")");
+    }
+    throw Error(ErrorCode::kNotFinite, Message("the squared norm of the gradient is ", squared));
+  }
+
+  void Update(const StepOptions& step, double norm) {
+    ++steps;
+    AdamWArgs args;
+    args.gradient_factor = step.clip_norm > 0 && norm > step.clip_norm ? step.clip_norm / (norm + 1e-6) : 1.0;
+    args.learning_rate = step.learning_rate;
+    args.beta1 = step.beta1;
+    args.beta2 = step.beta2;
+    args.epsilon = step.epsilon;
+    args.correction1 = 1.0 - std::pow(step.beta1, static_cast<double>(steps));
+    args.correction2 = 1.0 - std::pow(step.beta2, static_cast<double>(steps));
+    args.average_decay = step.average_decay;
+    const std::vector<Parameter>& all = layout.all();
+    const auto active = [&](const Parameter& parameter) {
+      return !parameter.block_index.has_value() || pass.Runs(*parameter.block_index);
+    };
+    const auto decays = [&](const Parameter& parameter) { return parameter.decay || step.decay_all; };
+    // Neighbours that are treated alike are one run; what lies between them is zero and stays so.
+    for (size_t i = 0, end = 0; i < all.size(); i = end) {
+      end = i + 1;
+      if (!active(all[i])) continue;
+      while (end < all.size() && active(all[end]) && decays(all[end]) == decays(all[i])) ++end;
+      const size_t offset = all[i].offset;
+      args.weights = weights.as<float>() + offset;
+      args.gradient = gradient.as<float>() + offset;
+      args.mean = mean.as<float>() + offset;
+      args.variance = variance.as<float>() + offset;
+      args.average = options.average ? average.as<float>() + offset : nullptr;
+      args.count = all[end - 1].offset + all[end - 1].count - offset;
+      args.weight_decay = decays(all[i]) ? step.weight_decay : 0.0;
+      AdamW(context, args);
+    }
+    packed = false;
+  }
+
+  const Buffer& Array(TrainerArray array) const {
+    switch (array) {
+      case TrainerArray::kWeights:
+        return weights;
+      case TrainerArray::kGradient:
+        return gradient;
+      case TrainerArray::kMean:
+        return mean;
+      case TrainerArray::kVariance:
+        return variance;
+      case TrainerArray::kAverage:
+        NS_REQUIRE(options.average, ErrorCode::kInvalidArgument, "the trainer keeps no average of its weights");
+        return average;
+    }
+    throw Error(ErrorCode::kInternal, "no such array");
+  }
+
+  std::span<float> Numbers(TrainerArray array, std::string_view name, size_t count) const {
+    const Parameter& parameter = layout.Find(name);
+    NS_REQUIRE(count == parameter.count, ErrorCode::kInvalidArgument, "parameter \"", name, "\" has ", parameter.count,
+               " numbers; found room for ", count);
+    return {Array(array).as<float>() + parameter.offset, count};
+  }
+
+  const ModelConfig config;
+  const TrainerOptions options;
+  const ScaleSchedule schedule;
+  const ParameterLayout layout;
+  const SubnetTable subnets;
+  std::mutex in_flight;  // held during a call
+  std::atomic<bool> stop{false};
+  Context context;
+  Quantizer quantizer;
+  PackedNetwork network;
+  Pass pass;
+  Buffer weights, gradient, mean, variance, average;  // [layout.size()]
+  uint64_t steps = 0;
+  bool packed = false, packed_average = false;
+};
+
+Trainer::Trainer(const ModelConfig& config, const TensorTable& tensors, const TrainerOptions& options)
+    : impl_((Validate(config), std::make_unique<Impl>(config, tensors, options))) {}
+Trainer::~Trainer() = default;
+
+StepResult Trainer::Step(const TrainInput& input, const StepOptions& options) {
+  const auto begin = std::chrono::steady_clock::now();
+  Impl& impl = *impl_;
+  const std::lock_guard lock(impl.in_flight);
+  impl.Check(input);
+  impl.Pack(/*of_average=*/false);
+  const size_t num_scales = impl.schedule.num_scales(), count = input.labels.size();
+  std::fill_n(impl.gradient.as<float>(), impl.layout.size(), 0.0f);
+  StepResult result;
+  result.loss_per_scale.assign(num_scales, 0.0);
+  const float* const weights = impl.weights.as<float>();
+  const PassLoss loss{.smoothing = options.label_smoothing,
+                      .gradient_factor = 1.0f / static_cast<float>(input.tokens.size())};
+  impl.ForEachPass(input, [&](const PassInput& images, size_t first) {
+    impl.pass.Forward(impl.context, weights, impl.network, images);
+    impl.AddLosses(impl.pass.Loss(impl.context, images, loss), first, result.loss_per_scale);
+    impl.pass.Backward(impl.context, weights, impl.network, images, impl.gradient.as<float>());
+  });
+  for (size_t k = 0; k < num_scales; ++k) {
+    result.loss += result.loss_per_scale[k] / static_cast<double>(input.tokens.size());
+    result.loss_per_scale[k] /= static_cast<double>(count * impl.schedule.tokens[k]);
+  }
+  result.gradient_norm = impl.GradientNorm();
+  if (options.update) impl.Update(options, result.gradient_norm);
+  result.ms = std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - begin).count();
+  return result;
+}
+
+void Trainer::Evaluate(const TrainInput& input, bool average, float* losses) {
+  Impl& impl = *impl_;
+  const std::lock_guard lock(impl.in_flight);
+  impl.Check(input);
+  const Buffer& weights = impl.Array(average ? TrainerArray::kAverage : TrainerArray::kWeights);
+  impl.Pack(average);
+  impl.ForEachPass(input, [&](const PassInput& images, size_t first) {
+    impl.pass.Forward(impl.context, weights.as<float>(), impl.network, images);
+    const std::span<const float> found = impl.pass.Loss(impl.context, images, {});
+    std::copy(found.begin(), found.end(), losses + first * impl.schedule.num_tokens);
+  });
+}
+
+void Trainer::Logits(const TrainInput& input, float* logits) {
+  Impl& impl = *impl_;
+  const std::lock_guard lock(impl.in_flight);
+  impl.Check(input);
+  impl.Pack(/*of_average=*/false);
+  const size_t codebook_size = impl.config.vae.codebook_size;
+  impl.ForEachPass(input, [&](const PassInput& images, size_t first) {
+    impl.pass.Forward(impl.context, impl.weights.as<float>(), impl.network, images);
+    for (size_t row = 0; row < images.tokens.size(); ++row) {
+      std::copy_n(impl.pass.logits() + row * impl.pass.logits_stride(), codebook_size,
+                  logits + (first * impl.schedule.num_tokens + row) * codebook_size);
+    }
+  });
+}
+
+const ParameterLayout& Trainer::layout() const { return impl_->layout; }
+const ModelConfig& Trainer::config() const { return impl_->config; }
+size_t Trainer::memory_bytes() const { return TrainerBytes(impl_->config, impl_->options); }
+
+void Trainer::Read(TrainerArray array, std::string_view name, std::span<float> out) const {
+  const std::span<const float> numbers = impl_->Numbers(array, name, out.size());
+  std::copy(numbers.begin(), numbers.end(), out.begin());
+}
+
+void Trainer::Write(TrainerArray array, std::string_view name, std::span<const float> values) {
+  const std::span<float> numbers = impl_->Numbers(array, name, values.size());
+  std::copy(values.begin(), values.end(), numbers.begin());
+  impl_->packed = false;
+}
+
+uint64_t Trainer::steps() const { return impl_->steps; }
+void Trainer::set_steps(uint64_t steps) { impl_->steps = steps; }
+void Trainer::Wait() { const std::lock_guard lock(impl_->in_flight); }
+void Trainer::Stop() { impl_->stop.store(true, std::memory_order_relaxed); }
+
+size_t TrainerBytes(const ModelConfig& config, const TrainerOptions& options) {
+  Validate(config);
+  const size_t arrays = options.average ? 5 : 4;
+  return arrays * ParameterLayout(config).size() * sizeof(float) + PackedNetworkBytes(config) +
+         Activations::Bytes(config, {.micro_batch = options.micro_batch, .checkpointing = options.checkpointing}) +
+         options.threads * Context::kScratchBytes;
+}
+
+}  // namespace nextscale
