@@ -10,9 +10,11 @@ export const ERROR_CODES = [
   "ABORTED",
   "INVALID_CHECKPOINT",
   "UNSAFE_CHECKPOINT",
+  "INVALID_TOKENS",
   "INVALID_OPTION",
   "IO",
   "NOT_FINITE",
+  "TRAINING_DIVERGED",
   "INTERNAL",
 ] as const;
 
@@ -105,6 +107,23 @@ export class UnsafeCheckpointError extends NextscaleError {
   }
 }
 
+/** A folder of token shards is damaged, unfinished, or was made with another tokenizer than the model's. */
+export class InvalidTokensError extends NextscaleError {
+  /** The file or folder. */
+  readonly path: string;
+  /** What was found, as text. */
+  readonly found: string;
+  /** What was expected, as text. */
+  readonly expected: string;
+
+  constructor(path: string, found: string, expected: string, options?: ErrorOptions) {
+    super("INVALID_TOKENS", `${path}: expected ${expected}, found ${found}`, options);
+    this.path = path;
+    this.found = found;
+    this.expected = expected;
+  }
+}
+
 /** An option has the wrong type, range, name or combination. */
 export class InvalidOptionError extends NextscaleError {
   /** Path of the option, such as `depth.subnet` or `labels[2]`. */
@@ -133,6 +152,20 @@ export class IoError extends NextscaleError {
 export class NotFiniteError extends NextscaleError {
   constructor(message: string, options?: ErrorOptions) {
     super("NOT_FINITE", message, options);
+  }
+}
+
+/** The loss or a gradient of a training step became NaN or infinite. The weights are those of the step before. */
+export class TrainingDivergedError extends NextscaleError {
+  /** Number of the step, from 1. */
+  readonly step: number;
+  /** The last good checkpoint, or null when none has been written. */
+  readonly checkpoint: string | null;
+
+  constructor(message: string, place: { step: number; checkpoint: string | null }, options?: ErrorOptions) {
+    super("TRAINING_DIVERGED", message, options);
+    this.step = place.step;
+    this.checkpoint = place.checkpoint;
   }
 }
 
@@ -190,6 +223,10 @@ export function errorFromNative(failure: NativeFailure, options?: ErrorOptions):
       return new IoError(message, options);
     case "NOT_FINITE":
       return new NotFiniteError(message, options);
+    case "INVALID_TOKENS":
+      return new InvalidTokensError("tokens", message, "a valid token set", options);
+    case "TRAINING_DIVERGED":
+      return new TrainingDivergedError(message, { step: 0, checkpoint: null }, options);
     default:
       return new InternalError(message, options);
   }

@@ -130,7 +130,7 @@ export class Image {
 }
 
 /** sharp costs a native library: it is loaded by those who encode or decode, at their first call. */
-async function loadSharp() {
+export async function loadSharp() {
   try {
     return (await import("sharp")).default;
   } catch (cause) {
@@ -171,7 +171,7 @@ function checkRaw({ width, height, data, channels }: RawPixels) {
 }
 
 /** sharp gives grey pictures back with one channel, whatever it was asked for. */
-function toRgb(data: Uint8Array, channels: number): Uint8ClampedArray {
+export function toRgb(data: Uint8Array, channels: number): Uint8ClampedArray {
   if (channels === 3) return Uint8ClampedArray.from(data);
   return Uint8ClampedArray.from(
     { length: (data.length / channels) * 3 },

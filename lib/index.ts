@@ -12,6 +12,18 @@ export {
   type OpenOptions,
   openCheckpoint,
 } from "./checkpoint/index.js";
+export {
+  epochOrder,
+  type PictureSettings,
+  type SkippedFile,
+  type TokenBatch,
+  type TokenEncoder,
+  type TokenizeOptions,
+  type TokenizeResult,
+  TokenSet,
+  type TokenSetOptions,
+  tokenizeImages,
+} from "./data/index.js";
 export type { DepthPlan } from "./depth.js";
 export { formatDepths } from "./depth.js";
 export {
@@ -23,21 +35,61 @@ export {
   InternalError,
   InvalidCheckpointError,
   InvalidOptionError,
+  InvalidTokensError,
   IoError,
   NextscaleError,
   NoBinaryError,
   NotFiniteError,
   OutOfMemoryError,
   PoolExhaustedError,
+  TrainingDivergedError,
   UnsafeCheckpointError,
 } from "./errors.js";
+export {
+  type BridgeLoss,
+  type DepthLoss,
+  type EvaluateOptions,
+  type Evaluation,
+  evaluateModel,
+  type Loss,
+  measureSensitivity,
+  type RangeLoss,
+  type Sensitivity,
+  type SensitivityOptions,
+  sensitivityPlot,
+} from "./evaluate/index.js";
 export type { Generation } from "./generation.js";
 export { type EncodeOptions, type FromOptions, Image, type ImageFormat, type RawPixels } from "./image.js";
 export type { ImageLike } from "./image-types.js";
-export { loadModel } from "./load.js";
+export { loadModel, loadTokenizer } from "./load.js";
 export type { Model } from "./model.js";
 export { type BindingInfo, bundledModelPath, describeBinding } from "./native/binding.js";
+export type { EvaluateProgress, EvaluateSettings, ScoringSettings, SensitivitySettings } from "./options/evaluate.js";
+export type { SampleProgress, SampleSettings, SampleShard } from "./options/sample.js";
+export type { Crop, Fit, TokenizeProgress, TokenizeSettings } from "./options/tokenize.js";
+export type { InitialModel, OptimizerOptions, TrainBase, TrainOptions } from "./options/train.js";
+export { type SampleOptions, type SampleResult, sampleModel } from "./sample/index.js";
+export type { Tokenizer, TokenizerArchitecture } from "./tokenizer.js";
 export { TokenMaps } from "./tokens.js";
+export {
+  type EvaluationMetrics,
+  type ExportOptions,
+  type ExportResult,
+  exportRun,
+  type LearningRate,
+  type MemoryFigures,
+  type Phases,
+  type PlannedTraining,
+  planTraining,
+  type Ratio,
+  type Recipe,
+  type StepMetrics,
+  type TokenSource,
+  type TrainEvent,
+  type TrainPlan,
+  type TrainResult,
+  trainSupernet,
+} from "./train/index.js";
 export type {
   Architecture,
   DeadlinePlan,
@@ -58,6 +110,8 @@ export type {
   Score,
   ScoreOptions,
   Strategy,
+  TokenizerOptions,
+  TokenizerSource,
   TokenMap,
   ZonePlan,
 } from "./types.js";

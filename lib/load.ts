@@ -1,15 +1,22 @@
 /** loadModel: options -> checkpoint -> core -> Model. */
 
 import { freemem } from "node:os";
-import { openCheckpoint } from "./checkpoint/index.js";
+import { openCheckpoint, openTokenizer, tokenizerFingerprint } from "./checkpoint/index.js";
 import { AbortError, DeviceUnavailableError, wrapNative } from "./errors.js";
 import { onAbort } from "./lifecycle.js";
 import { Model } from "./model.js";
 import { bundledModelPath, loadBinding } from "./native/binding.js";
 import type { NativeConfig, NativeModel } from "./native/contract.js";
-import { checkSource, type ResolvedLoadOptions, resolveLoadOptions } from "./options/load.js";
+import {
+  checkSource,
+  checkTokenizerSource,
+  type ResolvedLoadOptions,
+  resolveLoadOptions,
+  resolveTokenizerOptions,
+} from "./options/load.js";
+import { Tokenizer } from "./tokenizer.js";
 import { numTokens } from "./tokens.js";
-import type { Architecture, DType, LoadOptions, ModelSource } from "./types.js";
+import type { Architecture, DType, LoadOptions, ModelSource, TokenizerOptions, TokenizerSource } from "./types.js";
 
 const NO_CUDA = "this build has no CUDA backend";
 
@@ -29,6 +36,7 @@ export async function loadModel(source?: ModelSource, options?: LoadOptions): Pr
   const addon = loadBinding(resolved.nativeBinding);
   const { heads, sides, residualMix, signal } = resolved;
   const checkpoint = await openCheckpoint(from ?? bundledModelPath(), { heads, sides, residualMix });
+  const fingerprint = await tokenizerFingerprint(checkpoint);
   throwIfAborted(signal);
   const { config } = checkpoint;
   const architecture = toArchitecture(config);
@@ -57,9 +65,32 @@ export async function loadModel(source?: ModelSource, options?: LoadOptions): Pr
     bridge: checkpoint.bridge ?? 0,
     trainedDepths: checkpoint.depths ?? [config.depth],
     recommended: checkpoint.recommended ?? {},
+    tokenizerFingerprint: fingerprint,
     previewMatrix: checkpoint.previewMatrix ?? null,
     onEvent: resolved.onEvent,
   });
+}
+
+/**
+ * Opens the tokenizer of a model, or a tokenizer that has no transformer: for encoding and decoding alone, in the memory that
+ * these take.
+ *
+ * @throws what {@link loadModel} throws, and InvalidOptionError for a tokenizer alone without `sides`
+ */
+export async function loadTokenizer(source?: TokenizerSource, options?: TokenizerOptions): Promise<Tokenizer> {
+  const from = checkTokenizerSource(source);
+  const resolved = resolveTokenizerOptions(options);
+  if (resolved.device.startsWith("cuda")) throw new DeviceUnavailableError(resolved.device, NO_CUDA);
+  throwIfAborted(resolved.signal);
+  const addon = loadBinding(resolved.nativeBinding);
+  const { sides, residualMix, signal, threads } = resolved;
+  const { files, tensors, config } = await openTokenizer(from ?? bundledModelPath(), { sides, residualMix, signal });
+  const fingerprint = await tokenizerFingerprint({ files, tensors });
+  throwIfAborted(signal);
+  const spec = { files, tensors, config, threads, kvBytes: 1 << 20, kvDtype: "f32", strategy: "even" } as const;
+  const native = await openOrAbort(addon.openModel(spec, quietProgress(resolved)), signal);
+  const { depth, width, heads, mlpWidth, numClasses, sharedAda, l2Norm, ...architecture } = toArchitecture(config);
+  return new Tokenizer({ native, architecture, fingerprint, threads });
 }
 
 /** The public description of a checkpoint's shape. */

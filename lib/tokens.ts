@@ -60,7 +60,11 @@ export function numTokens(sides: readonly number[]): number {
 }
 
 /** Accepts TokenMaps or a flat Int32Array; checks size and range of every token. */
-export function checkTokens(option: string, value: unknown, architecture: Architecture): Int32Array {
+export function checkTokens(
+  option: string,
+  value: unknown,
+  architecture: Pick<Architecture, "numTokens" | "codebookSize">,
+): Int32Array {
   const { numTokens: length, codebookSize } = architecture;
   const flat = value instanceof TokenMaps ? value.flat : value;
   if (!(flat instanceof Int32Array))

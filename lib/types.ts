@@ -55,6 +55,16 @@ export interface LoadOptions {
   signal?: AbortSignal;
 }
 
+/** Where a tokenizer comes from: a file that holds one (alone or with a transformer), a pair, or the bundled model. */
+export type TokenizerSource = string | { tokenizer: string; var?: string };
+
+/** Options of {@link loadTokenizer}. */
+export interface TokenizerOptions
+  extends Pick<LoadOptions, "device" | "threads" | "residualMix" | "nativeBinding" | "onProgress" | "signal"> {
+  /** Sides of the scales, ascending; needed for a file that holds a tokenizer alone, which does not tell them. */
+  sides?: number[];
+}
+
 /** Depth by zones: full depth (or `bridgeDepth`) for the first scales, a subnet for the rest. */
 export interface ZonePlan {
   /** Number of leading scales at full depth, 0..numScales. Default: the checkpoint's, else 0. */

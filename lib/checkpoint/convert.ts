@@ -30,13 +30,24 @@ const ALIGNMENT = 64;
  */
 export async function convertCheckpoint(raw: ConvertOptions): Promise<ConvertResult> {
   const { options, open } = resolveConvertOptions(raw);
-  const { source, output, signal } = options;
-  const checkpoint = await openCheckpoint(source, open);
-  const plan = planFile(checkpoint, mergeNotes(checkpoint, options), options.dtype);
+  const checkpoint = await openCheckpoint(options.source, open);
+  const bytes = await writeModel(checkpoint, mergeNotes(checkpoint, options), options);
+  return { output: options.output, bytes, checkpoint };
+}
+
+/** What is written: tensors of one or more files, and the architecture that they make together. */
+export type ModelTensors = Pick<Checkpoint, "files" | "tensors" | "config">;
+
+type WriteOptions = Pick<ConvertOptions, "output" | "dtype" | "signal" | "onProgress">;
+
+/** The second half of a conversion. The notes must fit the model. Returns the bytes of the file. */
+export async function writeModel(model: ModelTensors, notes: ModelNotes, options: WriteOptions): Promise<number> {
+  const { output, signal } = options;
+  const plan = planFile(model, notes, options.dtype);
   await requireWritable(output);
   const temporary = temporaryName(output);
   try {
-    await withFiles(checkpoint.files, (files) => writeFile(temporary, plan, files, options));
+    await withFiles(model.files, (files) => writeFile(temporary, plan, files, options));
     throwIfAborted(signal, "the conversion");
     await rename(temporary, output);
     await syncFolder(dirname(output));
@@ -44,7 +55,7 @@ export async function convertCheckpoint(raw: ConvertOptions): Promise<ConvertRes
     await rm(temporary, { force: true }).catch(() => undefined); // the first failure is the one to report
     throw ioError("cannot write", output, error);
   }
-  return { output, bytes: plan.bytes, checkpoint };
+  return plan.bytes;
 }
 
 /** What the source knows, overridden by what the caller says. */
@@ -72,7 +83,7 @@ interface FilePlan {
 }
 
 /** Big tensors begin at multiples of 64 bytes; gaps are not allowed, so those of odd size come last. */
-function planFile(checkpoint: Checkpoint, notes: ModelNotes, dtype: DType | undefined): FilePlan {
+function planFile(checkpoint: ModelTensors, notes: ModelNotes, dtype: DType | undefined): FilePlan {
   const targets = checkpoint.tensors.map((source): Target => {
     const format = dtype === undefined ? source.dtype : isMatrix(source) ? dtype : "f32";
     return { source, dtype: format, bytes: numElements(source.shape) * bytesOf(storedDType(format)) };
@@ -102,7 +113,7 @@ function isMatrix({ name, shape }: TensorEntry): boolean {
   return !/\.(class_emb|lvl_embed)\.|\.quantize\./.test(name);
 }
 
-async function writeFile(path: string, plan: FilePlan, files: FileSource[], options: ConvertOptions): Promise<void> {
+async function writeFile(path: string, plan: FilePlan, files: FileSource[], options: WriteOptions): Promise<void> {
   const file = await open(path, "wx");
   try {
     await writeAll(file, plan.header);

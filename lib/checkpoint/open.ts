@@ -34,6 +34,8 @@ export interface CheckpointInfo extends ModelNotes {
   tokenizer: TokenizerShape | null;
   /** null unless both parts are there. */
   config: NativeConfig | null;
+  /** Number of scales that the tokenizer was trained with; null where its file does not tell. */
+  trainedScales: number | null;
   numParameters: number;
   /** Bytes of the weights. */
   bytes: number;
@@ -142,8 +144,9 @@ async function describe(assembly: Assembly, options: OpenOptions): Promise<Check
     warnHits(tokenizerFile, config, warnings);
   }
   await turn();
+  const trainedScales = tokenizerFile === null ? null : scalesOfHits(tokenizerFile);
   const { architecture: _, ...notes } = block ?? ({} as Partial<MetadataBlock>);
-  return { ...notes, ...tableOf(assembly), transformer, tokenizer, config, warnings };
+  return { ...notes, ...tableOf(assembly), transformer, tokenizer, config, trainedScales, warnings };
 }
 
 function requirePair(names: Record<Part, string>, transformer: TransformerShape, tokenizer: TokenizerShape): void {
@@ -250,9 +253,13 @@ function checkMetadata(path: string, block: MetadataBlock | null, config: Native
 
 /** The tokenizer's statistics have a row per scale: a hint when a pair was not trained together. */
 function warnHits(dicts: StateDicts, { sides }: NativeConfig, warnings: string[]): void {
-  const rows = dicts.buffers.get("vae.quantize.ema_vocab_hit_SV")?.shape[0];
-  if (rows === undefined || rows === sides.length) return;
+  const rows = scalesOfHits(dicts);
+  if (rows === null || rows === sides.length) return;
   warnings.push(`${dicts.path} was trained with ${rows} scales, the transformer has ${sides.length}`);
+}
+
+function scalesOfHits(dicts: StateDicts): number | null {
+  return dicts.buffers.get("vae.quantize.ema_vocab_hit_SV")?.shape[0] ?? null;
 }
 
 function tableOf({ files, dicts, of }: Assembly) {

@@ -3,8 +3,12 @@
 import { Command } from "commander";
 import { convertCommand } from "./commands/convert.js";
 import { doctorCommand } from "./commands/doctor.js";
+import { evaluateCommand } from "./commands/evaluate.js";
 import { generateCommand } from "./commands/generate.js";
 import { inspectCommand } from "./commands/inspect.js";
+import { sampleCommand } from "./commands/sample.js";
+import { tokenizeCommand } from "./commands/tokenize.js";
+import { trainCommand } from "./commands/train.js";
 import { type CliContext, isRich, printJson } from "./context.js";
 import { reportFailure } from "./report.js";
 import { packageVersion } from "./version.js";
@@ -39,7 +43,16 @@ function createProgram(context: CliContext, json: boolean): Command {
     .helpOption("-h, --help", "print help")
     .helpCommand("help [command]", "print help of a command")
     .addHelpText("after", EXAMPLES);
-  for (const create of [generateCommand, convertCommand, inspectCommand, doctorCommand]) {
+  for (const create of [
+    generateCommand,
+    convertCommand,
+    inspectCommand,
+    tokenizeCommand,
+    trainCommand,
+    evaluateCommand,
+    sampleCommand,
+    doctorCommand,
+  ]) {
     program.addCommand(create(context));
   }
   for (const command of [program, ...program.commands]) configure(command, context, json);

@@ -77,6 +77,16 @@ export function checkFunction<T>(option: string, value: unknown): T {
   return value as T;
 }
 
+const MAX_SEED = 2n ** 64n - 1n;
+
+export function checkSeed(option: string, value: unknown): number | bigint {
+  const ok =
+    (typeof value === "number" && Number.isSafeInteger(value) && value >= 0) ||
+    (typeof value === "bigint" && value >= 0n && value <= MAX_SEED);
+  if (!ok) fail(option, value, "an integer in 0..2^53-1, or a bigint in 0..2^64-1");
+  return value as number | bigint;
+}
+
 /** Duck-typed, so that signals of other realms and polyfills pass. */
 export function checkSignal(option: string, value: unknown): AbortSignal {
   const signal = value as AbortSignal | null;

@@ -10,6 +10,7 @@ import {
   checkNumber,
   checkObject,
   checkOneOf,
+  checkSeed,
   checkSignal,
   describe,
   fail,
@@ -55,7 +56,6 @@ export interface ResolvedGenerateOptions {
   signal: AbortSignal | undefined;
 }
 
-const MAX_SEED = 2n ** 64n - 1n;
 const MAX_IMAGES = 65_536;
 
 export function resolveGenerateOptions(raw: unknown, context: GenerateContext): ResolvedGenerateOptions {
@@ -63,7 +63,7 @@ export function resolveGenerateOptions(raw: unknown, context: GenerateContext): 
   const { recommended, codebookSize: V } = context;
   return {
     labels: resolveLabels(options.labels ?? "unconditional", context),
-    seed: options.seed === undefined ? randomInt(2 ** 32) : checkSeed(options.seed),
+    seed: options.seed === undefined ? randomInt(2 ** 32) : checkSeed("seed", options.seed),
     guidance: resolveGuidance(options.guidance ?? recommended.guidance ?? 1.5, context.numScales),
     topK: checkInteger("topK", options.topK ?? Math.min(recommended.topK ?? 900, V), 0, V),
     topP: checkNumber("topP", options.topP ?? recommended.topP ?? 0.96, 0, 1),
@@ -146,12 +146,4 @@ function resolveLabel(option: string, value: unknown, { numClasses, labels }: La
 
 function synonyms(name: string): string[] {
   return name.split(",").map((part) => part.trim().toLowerCase());
-}
-
-function checkSeed(value: unknown): number | bigint {
-  const ok =
-    (typeof value === "number" && Number.isSafeInteger(value) && value >= 0) ||
-    (typeof value === "bigint" && value >= 0n && value <= MAX_SEED);
-  if (!ok) fail("seed", value, "an integer in 0..2^53-1, or a bigint in 0..2^64-1");
-  return value as number | bigint;
 }

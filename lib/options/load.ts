@@ -1,7 +1,16 @@
 /** Options of loadModel: type, range, names. The only place that reads the raw object. */
 
 import { availableParallelism } from "node:os";
-import type { Device, DType, LoadOptions, ModelEvent, ModelSource, Strategy } from "../types.js";
+import type {
+  Device,
+  DType,
+  LoadOptions,
+  ModelEvent,
+  ModelSource,
+  Strategy,
+  TokenizerOptions,
+  TokenizerSource,
+} from "../types.js";
 import {
   checkFunction,
   checkInteger,
@@ -60,6 +69,30 @@ export function resolveLoadOptions(raw: unknown): ResolvedLoadOptions {
     onEvent: optional(options.onEvent, (value) => checkFunction<(event: ModelEvent) => void>("onEvent", value)),
     signal: optional(options.signal, (value) => checkSignal("signal", value)),
   };
+}
+
+const TOKENIZER_KEYS = [
+  "device",
+  "threads",
+  "sides",
+  "residualMix",
+  "nativeBinding",
+  "onProgress",
+  "signal",
+] as const satisfies readonly (keyof TokenizerOptions)[];
+
+/** Options of loadTokenizer: those of loadModel that are not about generating. */
+export function resolveTokenizerOptions(raw: unknown): ResolvedLoadOptions {
+  return resolveLoadOptions(checkObject("options", raw, TOKENIZER_KEYS));
+}
+
+/** A path, or `{ tokenizer }`, with the transformer's file beside it or not. */
+export function checkTokenizerSource(source: unknown): TokenizerSource | undefined {
+  if (typeof source !== "object" || source === null || Array.isArray(source))
+    return checkSource(source) as string | undefined;
+  const pair = checkObject("source", source, ["var", "tokenizer"]);
+  const tokenizer = checkString("source.tokenizer", pair.tokenizer);
+  return pair.var === undefined ? { tokenizer } : { tokenizer, var: checkString("source.var", pair.var) };
 }
 
 /** `undefined` and `"digits"` mean the bundled model. */

@@ -23,14 +23,16 @@ const NATIVE: Record<string, number> = {
 
 /** Files and folders of lib/, lowest first. Those of one level do not use each other. */
 const LIB: string[][] = [
-  ["errors.ts", "native/contract.ts", "native/explain.ts", "time-slice.ts", "internal.ts", "lifecycle.ts"],
+  ["errors.ts", "native/contract.ts", "native/explain.ts", "time-slice.ts", "internal.ts", "lifecycle.ts", "plot"],
   ["native", "options/check.ts", "atomic-file.ts"],
   ["image.ts", "tokens.ts", "image-types.ts", "options/load.ts", "types.ts"],
   ["depth.ts", "checkpoint"],
-  ["options/generate.ts"],
+  ["options/generate.ts", "options/tokenize.ts", "options/evaluate.ts", "options/sample.ts", "options/train.ts"],
+  ["data"],
   ["preview.ts", "score.ts", "observer.ts", "generation.ts"],
-  ["model.ts"],
+  ["model.ts", "tokenizer.ts"],
   ["load.ts"],
+  ["evaluate", "sample", "train"],
   ["index.ts"],
   ["server"],
   ["cli"],

@@ -1,0 +1,70 @@
+/** A tokenizer without its transformer: out of a whole model, or out of a file of its own. */
+
+import { InvalidCheckpointError, InvalidOptionError } from "../errors.js";
+import type { NativeConfig } from "../native/contract.js";
+import { type CheckpointInfo, inspectCheckpoint } from "./open.js";
+import type { CheckpointSource, OpenOptions } from "./options.js";
+
+export interface TokenizerCheckpoint extends Pick<CheckpointInfo, "files" | "tensors"> {
+  /** The transformer's numbers are the least that the core takes; it has no tensors to use them with. */
+  config: NativeConfig;
+}
+
+/** Fields of a transformer that is not there. */
+const NO_TRANSFORMER = {
+  depth: 1,
+  width: 1,
+  numHeads: 1,
+  mlpWidth: 1,
+  numClasses: 1,
+  sharedAda: false,
+  l2Norm: true,
+} satisfies Partial<NativeConfig>;
+
+/**
+ * Like openCheckpoint, for the tokenizer alone. A file that holds nothing else does not say into which scales it cuts an
+ * image: then `options.sides` must.
+ *
+ * @throws InvalidCheckpointError, UnsafeCheckpointError, IoError, InvalidOptionError, AbortError
+ */
+export async function openTokenizer(source: CheckpointSource, options: OpenOptions = {}): Promise<TokenizerCheckpoint> {
+  const info = await inspectCheckpoint(source, options);
+  const { files, tokenizer } = info;
+  if (tokenizer === null) throw new InvalidCheckpointError(`${files.join(", ")}: holds a transformer but no tokenizer`);
+  const { codebookSize, codeDim, residualConvs, channels, multipliers, numResBlocks } = tokenizer;
+  const sides = info.config?.sides ?? givenSides(info, options);
+  const perScale = residualConvs.sharing === "per-scale";
+  if (perScale && residualConvs.count !== sides.length) {
+    const expected = `${residualConvs.count} sides: the tokenizer has a residual convolution for each`;
+    throw new InvalidOptionError("sides", `${sides.length} sides`, expected);
+  }
+  const residualMix = info.config?.residualMix ?? (residualConvs.sharing === "none" ? 0 : (options.residualMix ?? 0.5));
+  const config: NativeConfig = {
+    ...NO_TRANSFORMER,
+    codebookSize,
+    codeDim,
+    numResidualConvs: perScale ? 0 : Math.max(1, residualConvs.count),
+    residualMix,
+    channels,
+    multipliers,
+    numResBlocks,
+    sides,
+  };
+  return { files, tensors: info.tensors.filter(({ name }) => name.startsWith("vae.")), config };
+}
+
+function givenSides({ files, trainedScales }: CheckpointInfo, { sides }: OpenOptions): number[] {
+  const path = files.join(", ");
+  if (sides === undefined) {
+    const count = trainedScales === null ? "" : `, ${trainedScales} of them`;
+    throw new InvalidOptionError(
+      "sides",
+      "none",
+      `the sides of the scales${count}: ${path} is a tokenizer alone and does not tell them`,
+    );
+  }
+  if (trainedScales !== null && sides.length !== trainedScales) {
+    throw new InvalidOptionError("sides", `${sides.length} sides`, `${trainedScales}, with which ${path} was trained`);
+  }
+  return [...sides];
+}

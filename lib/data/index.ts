@@ -1,0 +1,7 @@
+/** Images as tokens on disk: made once, read by training and evaluation. */
+
+export { classLabels, requireTokenizer, type TokenReader } from "./fit.js";
+export type { PictureSettings, SkippedFile } from "./manifest.js";
+export { epochOrder } from "./order.js";
+export { type TokenBatch, TokenSet, type TokenSetOptions } from "./token-set.js";
+export { type TokenEncoder, type TokenizeOptions, type TokenizeResult, tokenizeImages } from "./tokenize.js";

@@ -1,0 +1,196 @@
+/**
+ * All images in one `.npz`: `arr_0`, uint8 `[N, S, S, 3]`, and `arr_1`, int64 `[N]`, the classes. While images are missing,
+ * they lie beside it as raw parts; whichever run finds the last one in its place puts the file together.
+ */
+
+import { mkdir, open, readdir, readFile, rename, rm, stat } from "node:fs/promises";
+import { join } from "node:path";
+import { temporaryName, writeAtomically } from "../atomic-file.js";
+import { IoError } from "../errors.js";
+import type { Image } from "../image.js";
+import type { Sink } from "./png-folder.js";
+import { type SampleRecord, settle } from "./record.js";
+import type { Sample, Work } from "./work.js";
+import { ZipWriter } from "./zip-writer.js";
+
+/** Raw pixels of the images `[first, first + count)`. */
+interface Part {
+  path: string;
+  first: number;
+  count: number;
+}
+
+/** Images of a part at most: what an interruption can cost. */
+const PART_IMAGES = 64;
+
+export class NpzFile implements Sink {
+  #parts: Part[] = [];
+  /** 1 for every image that lies in a part. */
+  readonly #held: Uint8Array;
+  #complete = false;
+  #pending: Image[] = [];
+  #pendingFirst = 0;
+
+  constructor(
+    readonly path: string,
+    readonly work: Work,
+    readonly side: number,
+  ) {
+    this.#held = new Uint8Array(work.total);
+  }
+
+  get #folder(): string {
+    return `${this.path}.parts`;
+  }
+
+  get #recordPath(): string {
+    return `${this.path}.json`;
+  }
+
+  async prepare(record: SampleRecord, overwrite: boolean): Promise<void> {
+    if (overwrite) {
+      for (const path of [this.#recordPath, this.path, this.#folder]) await rm(path, { recursive: true, force: true });
+    }
+    await settle(this.#recordPath, record);
+    this.#complete = await isFile(this.path);
+    if (!this.#complete) await this.#scan();
+  }
+
+  has({ position }: Sample): boolean {
+    return this.#complete || this.#held[position] === 1;
+  }
+
+  async add(samples: readonly Sample[], images: readonly Image[]): Promise<void> {
+    for (const [index, { position }] of samples.entries()) {
+      const isNext = position === this.#pendingFirst + this.#pending.length;
+      if (this.#pending.length === PART_IMAGES || (this.#pending.length > 0 && !isNext)) await this.flush();
+      if (this.#pending.length === 0) this.#pendingFirst = position;
+      this.#pending.push(images[index]!);
+    }
+  }
+
+  async flush(): Promise<void> {
+    const [images, first] = [this.#pending, this.#pendingFirst];
+    if (images.length === 0) return;
+    const path = join(this.#folder, `${first}-${images.length}.rgb`);
+    await writeAtomically(
+      path,
+      Buffer.concat(images.map(({ data }) => Buffer.from(data.buffer, data.byteOffset, data.length))),
+    );
+    this.#held.fill(1, first, first + images.length);
+    this.#pending = [];
+  }
+
+  async finish(): Promise<boolean> {
+    if (this.#complete) return true;
+    await this.#scan(); // other shards write here, too
+    const plan = this.#cover();
+    if (plan === null) return false;
+    await this.#assemble(plan);
+    await rm(this.#folder, { recursive: true, force: true });
+    return true;
+  }
+
+  async #scan(): Promise<void> {
+    try {
+      await mkdir(this.#folder, { recursive: true });
+      const parts: Part[] = [];
+      for (const name of await readdir(this.#folder)) {
+        const match = /^(\d+)-(\d+)\.rgb$/.exec(name);
+        if (match === null) continue;
+        const part = { path: join(this.#folder, name), first: Number(match[1]), count: Number(match[2]) };
+        const { size } = await stat(part.path);
+        if (size === part.count * this.#imageBytes) parts.push(part);
+      }
+      this.#parts = parts.sort((a, b) => a.first - b.first);
+      for (const { first, count } of parts) this.#held.fill(1, first, first + count);
+    } catch (cause) {
+      throw new IoError(`cannot write into the folder ${this.#folder}: ${(cause as Error).message}`, { cause });
+    }
+  }
+
+  get #imageBytes(): number {
+    return this.side * this.side * 3;
+  }
+
+  /** Parts that hold every image, with the images to take of each; null while some are missing. They may overlap. */
+  #cover(): { part: Part; from: number }[] | null {
+    const plan: { part: Part; from: number }[] = [];
+    let position = 0;
+    for (const part of this.#parts) {
+      if (part.first > position) return null;
+      if (part.first + part.count <= position) continue;
+      plan.push({ part, from: position });
+      position = part.first + part.count;
+    }
+    return position >= this.work.total ? plan : null;
+  }
+
+  async #assemble(plan: { part: Part; from: number }[]): Promise<void> {
+    const { work, side } = this;
+    const temporary = temporaryName(this.path);
+    try {
+      const file = await open(temporary, "wx");
+      try {
+        const zip = new ZipWriter(file);
+        await addArray(
+          zip,
+          "arr_0",
+          "|u1",
+          [work.total, side, side, 3],
+          work.total * this.#imageBytes,
+          this.#pixels(plan),
+        );
+        const labels = BigInt64Array.from({ length: work.total }, (_, position) =>
+          BigInt(work.at(position).classIndex),
+        );
+        await addArray(zip, "arr_1", "<i8", [work.total], labels.byteLength, [new Uint8Array(labels.buffer)]);
+        await zip.finish();
+      } finally {
+        await file.close();
+      }
+      await rename(temporary, this.path);
+    } catch (cause) {
+      await rm(temporary, { force: true }).catch(() => undefined);
+      if (await isFile(this.path)) return; // another shard was faster, and took the parts away
+      throw new IoError(`cannot write ${this.path}: ${(cause as Error).message}`, { cause });
+    }
+  }
+
+  async *#pixels(plan: { part: Part; from: number }[]): AsyncGenerator<Uint8Array> {
+    let end = 0;
+    for (const { part, from } of plan) {
+      const bytes = await readFile(part.path);
+      end = Math.min(part.first + part.count, this.work.total);
+      yield bytes.subarray((from - part.first) * this.#imageBytes, (end - part.first) * this.#imageBytes);
+    }
+  }
+}
+
+/** One `.npy`: magic, version 1.0, a header padded so that the data begins at a multiple of 64 bytes. Source: NEP 1. */
+async function addArray(
+  zip: ZipWriter,
+  name: string,
+  descr: string,
+  shape: readonly number[],
+  bytes: number,
+  data: AsyncIterable<Uint8Array> | Iterable<Uint8Array>,
+): Promise<void> {
+  const tuple = shape.length === 1 ? `(${shape[0]},)` : `(${shape.join(", ")})`;
+  const text = `{'descr': '${descr}', 'fortran_order': False, 'shape': ${tuple}, }`;
+  const padded = `${text.padEnd(64 * Math.ceil((text.length + 11) / 64) - 11)}\n`;
+  const header = Buffer.from(`\x93NUMPY\x01\x00  ${padded}`, "latin1");
+  header.writeUInt16LE(padded.length, 8);
+  const parts = async function* () {
+    yield header;
+    yield* data;
+  };
+  await zip.add(`${name}.npy`, header.length + bytes, parts());
+}
+
+async function isFile(path: string): Promise<boolean> {
+  return stat(path).then(
+    (found) => found.isFile(),
+    () => false,
+  );
+}

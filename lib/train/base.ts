@@ -1,0 +1,173 @@
+/** What a training starts from: the tensors that the trainer reads, and everything that the exported model inherits. */
+
+import { createHash } from "node:crypto";
+import type { TokenizerShape, TransformerShape } from "../checkpoint/architecture.js";
+import { transformerShapes } from "../checkpoint/expected.js";
+import {
+  type CheckpointInfo,
+  inspectCheckpoint,
+  type ModelNotes,
+  openCheckpoint,
+  tokenizerFingerprint,
+} from "../checkpoint/index.js";
+import { withFiles } from "../checkpoint/source.js";
+import { InvalidCheckpointError, InvalidOptionError } from "../errors.js";
+import { bundledModelPath } from "../native/binding.js";
+import type { NativeConfig, TensorEntry } from "../native/contract.js";
+import { type InitialModel, isInitial, type TrainBase } from "../options/train.js";
+import { numTokens } from "../tokens.js";
+import type { TokenSource } from "./token-source.js";
+
+export interface Base {
+  files: string[];
+  /** The whole tokenizer, and the transformer unless it is drawn at random. */
+  tensors: TensorEntry[];
+  config: NativeConfig;
+  /** True: the transformer is drawn at random. */
+  initial: boolean;
+  /** Names and shapes of what is trained, without the prefix `var.`. */
+  parameters: Map<string, number[]>;
+  notes: ModelNotes;
+  /** Of the tokenizer. */
+  fingerprint: string;
+  warnings: string[];
+}
+
+/** @throws InvalidCheckpointError, UnsafeCheckpointError, IoError, InvalidOptionError, AbortError */
+export async function openBase(
+  base: TrainBase,
+  tokens: Pick<TokenSource, "sides" | "classes">,
+  options: { heads?: number | undefined; signal?: AbortSignal | undefined } = {},
+): Promise<Base> {
+  return isInitial(base) ? openInitial(base, tokens, options.signal) : openTrained(base, options);
+}
+
+async function openTrained(
+  source: Exclude<TrainBase, InitialModel>,
+  options: { heads?: number | undefined; signal?: AbortSignal | undefined },
+): Promise<Base> {
+  const checkpoint = await openCheckpoint(source === "digits" ? bundledModelPath() : source, options);
+  const { files, tensors, config, warnings } = checkpoint;
+  return {
+    files,
+    tensors,
+    config,
+    initial: false,
+    parameters: parameterShapes(config),
+    notes: notesOf(checkpoint),
+    fingerprint: await tokenizerFingerprint(checkpoint),
+    warnings,
+  };
+}
+
+async function openInitial(
+  model: InitialModel,
+  { sides, classes }: Pick<TokenSource, "sides" | "classes">,
+  signal: AbortSignal | undefined,
+): Promise<Base> {
+  const info = await inspectCheckpoint({ tokenizer: model.tokenizer }, { signal });
+  const { files, tokenizer, warnings } = info;
+  if (tokenizer === null) throw new InvalidCheckpointError(`${model.tokenizer}: holds no tokenizer`);
+  const config = initialConfig(model, tokenizer, [...sides], classes.length, await residualMixOf(model.tokenizer));
+  return {
+    files,
+    tensors: info.tensors.filter(({ name }) => name.startsWith("vae.")),
+    config,
+    initial: true,
+    parameters: parameterShapes(config),
+    notes: info.previewMatrix === undefined ? {} : { previewMatrix: info.previewMatrix }, // the tokenizer's own
+    fingerprint: await tokenizerFingerprint(info),
+    warnings,
+  };
+}
+
+/** A file that holds a whole model may tell the tokenizer's `quant_resi`; otherwise it is the reference's. */
+async function residualMixOf(path: string): Promise<number> {
+  const { config } = await inspectCheckpoint(path).catch(() => ({ config: null }));
+  return config?.residualMix ?? 0.5;
+}
+
+function initialConfig(
+  model: InitialModel,
+  tokenizer: TokenizerShape,
+  sides: number[],
+  numClasses: number,
+  residualMix: number,
+): NativeConfig {
+  const { depth, width = 64 * depth } = model;
+  const heads = model.heads ?? (width % 64 === 0 ? width / 64 : null);
+  if (heads === null || width % heads !== 0) {
+    throw new InvalidOptionError("base.heads", String(model.heads ?? "none"), `a divisor of the width ${width}`);
+  }
+  const { codebookSize, codeDim, residualConvs, channels, multipliers, numResBlocks } = tokenizer;
+  if (residualConvs.sharing === "per-scale" && residualConvs.count !== sides.length) {
+    const found = `${residualConvs.count} residual convolutions`;
+    throw new InvalidOptionError("base.tokenizer", found, `${sides.length}, one for each scale of the tokens`);
+  }
+  return {
+    depth,
+    width,
+    numHeads: heads,
+    mlpWidth: model.mlpWidth ?? 4 * width,
+    numClasses,
+    sharedAda: model.sharedAda ?? false,
+    l2Norm: model.l2Norm ?? true,
+    codebookSize,
+    codeDim,
+    numResidualConvs: residualConvs.sharing === "per-scale" ? 0 : Math.max(1, residualConvs.count),
+    residualMix: residualConvs.sharing === "none" ? 0 : residualMix,
+    channels,
+    multipliers,
+    numResBlocks,
+    sides,
+  };
+}
+
+/** Names and shapes of a transformer's weights. */
+export function parameterShapes(config: NativeConfig): Map<string, number[]> {
+  const shape: TransformerShape = {
+    ...config,
+    numHeads: config.l2Norm ? config.numHeads : null,
+    numScales: config.sides.length,
+    numTokens: numTokens(config.sides),
+    firstTokens: config.sides[0]! ** 2,
+  };
+  return transformerShapes(shape);
+}
+
+function notesOf(info: CheckpointInfo): ModelNotes {
+  const { name, labels, strategy, bridge, depths, recommended, previewMatrix, metadata } = info;
+  return {
+    ...(name !== undefined && { name }),
+    ...(labels !== undefined && { labels }),
+    ...(strategy !== undefined && { strategy }),
+    ...(bridge !== undefined && { bridge }),
+    ...(depths !== undefined && { depths }),
+    ...(recommended !== undefined && { recommended }),
+    ...(previewMatrix !== undefined && { previewMatrix }),
+    ...(metadata !== undefined && { metadata }),
+  };
+}
+
+const CHUNK = 2 ** 20;
+
+/** SHA-256 over names, formats and bytes of the transformer: a resumed run must have begun with the same. */
+export async function weightsHash({ files, tensors, initial, config }: Base, signal?: AbortSignal): Promise<string> {
+  const hash = createHash("sha256").update(JSON.stringify(config));
+  if (initial) return hash.digest("hex");
+  const wanted = tensors.filter(({ name }) => name.startsWith("var.")).sort((a, b) => (a.name < b.name ? -1 : 1));
+  const bytes = new Uint8Array(CHUNK);
+  await withFiles(files, async (sources) => {
+    for (const { name, dtype, shape, file, offset } of wanted) {
+      hash.update(`${name} ${dtype}\n`);
+      const size = shape.reduce((product, side) => product * side, dtype === "f32" ? 4 : 2);
+      for (let done = 0; done < size; done += CHUNK) {
+        signal?.throwIfAborted();
+        const part = bytes.subarray(0, Math.min(CHUNK, size - done));
+        await sources[file]!.readInto(part, offset + done);
+        hash.update(part);
+      }
+    }
+  });
+  return hash.digest("hex");
+}

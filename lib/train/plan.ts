@@ -1,0 +1,213 @@
+/** Options, base and tokens -> everything that decides a run, as plain data: what run.json holds and what is hashed. */
+
+import { createHash } from "node:crypto";
+import { defaultDepths, minDepth } from "../depth.js";
+import { InvalidOptionError, InvalidTokensError } from "../errors.js";
+import type { NativeConfig } from "../native/contract.js";
+import type { OptimizerOptions, ResolvedTrainOptions } from "../options/train.js";
+import type { Strategy } from "../types.js";
+import { type Base, weightsHash } from "./base.js";
+import { type LearningRate, numEpochs, type Phases, type Ratio, Schedule } from "./schedule.js";
+import { contentHash, emptyClasses, type TokenSource } from "./token-source.js";
+
+/** Everything that the weights depend on. Two runs of one recipe end with the same bits. */
+export interface Recipe {
+  config: NativeConfig;
+  /** Of the tokenizer. */
+  tokenizer: string;
+  /** Of the weights that the run begins with. */
+  base: string;
+  initial: boolean;
+  /** Of the tokens. */
+  data: string;
+  images: number;
+  subnets: number[];
+  bridge: number;
+  strategy: Strategy;
+  phases: Phases;
+  ratio: Ratio;
+  totalSteps: number;
+  seed: number;
+  batch: number;
+  microBatch: number;
+  checkpointing: boolean;
+  learningRate: LearningRate;
+  optimizer: Required<OptimizerOptions>;
+  labelDropout: number;
+  labelSmoothing: number;
+  average: number;
+}
+
+export interface TrainPlan {
+  recipe: Recipe;
+  /** Of the recipe. */
+  hash: string;
+  /** Steps of one pass through the tokens, fractional. */
+  stepsPerEpoch: number;
+  /** Full depth and subnets, ascending. */
+  depths: number[];
+  /** Class names by label; undefined when nothing tells them all. */
+  labels: string[] | undefined;
+  evaluation: { everySteps: number; images: number };
+  warnings: string[];
+}
+
+const DEFAULT_BATCH = 32;
+
+export function batchOf(options: ResolvedTrainOptions, tokens: TokenSource): number {
+  return options.batch ?? Math.min(DEFAULT_BATCH, tokens.length);
+}
+
+/** @throws InvalidOptionError, InvalidTokensError */
+export async function makePlan(
+  options: ResolvedTrainOptions,
+  base: Base,
+  tokens: TokenSource,
+  memory: { microBatch: number; checkpointing: boolean },
+): Promise<TrainPlan> {
+  const { config } = base;
+  const batch = batchOf(options, tokens);
+  const stepsPerEpoch = tokens.length / batch;
+  const epochs = options.epochs ?? numEpochs(options.phases);
+  const totalSteps = options.steps ?? Math.max(1, Math.ceil(epochs * stepsPerEpoch));
+  const subnets = subnetsOf(options, config);
+  const recipe: Recipe = {
+    config,
+    tokenizer: base.fingerprint,
+    base: await weightsHash(base, options.signal),
+    initial: base.initial,
+    data: await contentHash(tokens),
+    images: tokens.length,
+    subnets,
+    bridge: bridgeOf(options, base),
+    strategy: options.strategy ?? base.notes.strategy ?? "even",
+    phases: stretch(options.phases, options.steps === undefined ? epochs : totalSteps / stepsPerEpoch),
+    ratio: options.ratio,
+    totalSteps,
+    seed: options.seed,
+    batch,
+    ...memory,
+    learningRate: { ...options.learningRate, peak: options.learningRate.peak ?? (1e-4 * batch) / 256 },
+    optimizer: options.optimizer,
+    labelDropout: options.labelDropout,
+    labelSmoothing: options.labelSmoothing,
+    average: options.average,
+  };
+  return {
+    recipe,
+    hash: hashOf(recipe),
+    stepsPerEpoch,
+    depths: [...subnets, config.depth],
+    labels: labelsOf(base, tokens),
+    evaluation: {
+      everySteps: options.evaluation.everySteps ?? Math.max(1, Math.ceil(stepsPerEpoch)),
+      images: options.evaluation.images,
+    },
+    warnings: [...base.warnings, ...dataWarnings(base, tokens)],
+  };
+}
+
+export function scheduleOf({ recipe }: Pick<TrainPlan, "recipe">): Schedule {
+  return new Schedule({ ...recipe, fullDepth: recipe.config.depth, numScales: recipe.config.sides.length });
+}
+
+function hashOf(recipe: Recipe): string {
+  return createHash("sha256").update(JSON.stringify(recipe)).digest("hex");
+}
+
+/** Names of the settings in which two recipes differ, for the refusal to resume. */
+export function differences(a: object, b: object): string[] {
+  const [left, right] = [a as Record<string, unknown>, b as Record<string, unknown>];
+  const keys = new Set([...Object.keys(left), ...Object.keys(right)]);
+  return [...keys].filter((key) => JSON.stringify(left[key]) !== JSON.stringify(right[key]));
+}
+
+/** The same shares of another length, in epochs. */
+function stretch({ joint, transition, subnet }: Phases, epochs: number): Phases {
+  const factor = epochs / (joint + transition + subnet);
+  return { joint: joint * factor, transition: transition * factor, subnet: subnet * factor };
+}
+
+function subnetsOf({ depths, ratio }: ResolvedTrainOptions, { depth: fullDepth }: NativeConfig): number[] {
+  if (ratio.start === 0 && ratio.end === 0 && depths === undefined) return [];
+  const wanted = depths ?? defaultDepths(fullDepth);
+  wanted.forEach((depth, index) => {
+    if (depth >= minDepth(fullDepth) && depth <= fullDepth) return;
+    throw new InvalidOptionError(
+      `depths[${index}]`,
+      String(depth),
+      `an integer in ${minDepth(fullDepth)}..${fullDepth}`,
+    );
+  });
+  const subnets = wanted.filter((depth) => depth < fullDepth);
+  if (subnets.length === 0 && ratio.end + ratio.start > 0) {
+    const found = `[${wanted.join(", ")}]`;
+    throw new InvalidOptionError("depths", found, `a depth below the full ${fullDepth} (or ratio 0)`);
+  }
+  return subnets;
+}
+
+function bridgeOf({ bridge, ratio }: ResolvedTrainOptions, { notes, config }: Base): number {
+  const numScales = config.sides.length;
+  const chosen = bridge ?? notes.bridge ?? 0;
+  const trainsSubnets = ratio.start > 0 || ratio.end > 0;
+  if (chosen > numScales || (trainsSubnets && chosen === numScales)) {
+    const expected = `an integer in 0..${numScales - 1}: the model has ${numScales} scales, one at least is flexible`;
+    throw new InvalidOptionError("bridge", String(chosen), expected);
+  }
+  return chosen;
+}
+
+/** Tokens that do not belong to this base are refused, whatever their shape. */
+export function checkTokens(option: string, base: Base, tokens: TokenSource): void {
+  const { config, fingerprint } = base;
+  const where = tokens.folder ?? option;
+  if (tokens.sides.join() !== config.sides.join()) {
+    const found = `scales with sides ${tokens.sides.join(", ")}`;
+    throw new InvalidTokensError(where, found, `${config.sides.join(", ")}, those of the base`);
+  }
+  if (tokens.codebookSize !== config.codebookSize) {
+    const expected = `${config.codebookSize}, the codebook of the base`;
+    throw new InvalidTokensError(where, `a codebook of ${tokens.codebookSize}`, expected);
+  }
+  if (tokens.fingerprint !== fingerprint) {
+    const found = `tokens of another tokenizer (${tokens.fingerprint.slice(0, 12)})`;
+    throw new InvalidTokensError(
+      where,
+      found,
+      `tokens of the base's (${fingerprint.slice(0, 12)}): tokenize with the base`,
+    );
+  }
+  if (tokens.classes.length > config.numClasses) {
+    const expected = `at most ${config.numClasses}, the classes of the base`;
+    throw new InvalidTokensError(where, `${tokens.classes.length} classes`, expected);
+  }
+}
+
+/** The names of the tokens; beyond them those of the base, when it has more classes. */
+function labelsOf({ notes, config }: Base, { classes }: TokenSource): string[] | undefined {
+  const rest = notes.labels?.slice(classes.length) ?? [];
+  const labels = [...classes, ...rest];
+  return labels.length === config.numClasses ? labels : notes.labels;
+}
+
+function dataWarnings({ notes, config, initial }: Base, tokens: TokenSource): string[] {
+  const warnings: string[] = [];
+  const empty = emptyClasses(tokens);
+  if (empty.length > 0) {
+    const names = `${empty.slice(0, 5).join(", ")}${empty.length > 5 ? ", ..." : ""}`;
+    warnings.push(`${empty.length} of ${tokens.classes.length} classes have no images: ${names}`);
+  }
+  if (!initial && tokens.classes.length < config.numClasses) {
+    warnings.push(
+      `the base has ${config.numClasses} classes, the tokens ${tokens.classes.length}: the rest is not trained`,
+    );
+  }
+  const renamed = tokens.classes.findIndex((name, label) => (notes.labels?.[label] ?? name) !== name);
+  if (renamed >= 0) {
+    warnings.push(
+      `class ${renamed} is ${notes.labels![renamed]} in the base, ${tokens.classes[renamed]} in the tokens`,
+    );
+  }
+  return warnings;
+}
