@@ -78,7 +78,8 @@ double StepFlops(const ModelConfig& config, size_t batch, const std::vector<int3
 
 std::vector<size_t> Numbers(const std::string& text) {
   std::vector<size_t> numbers;
-  for (size_t at = 0; at <= text.size(); at = text.find(',', at) == std::string::npos ? text.size() + 1 : text.find(',', at) + 1) {
+  for (size_t at = 0; at <= text.size();
+       at = text.find(',', at) == std::string::npos ? text.size() + 1 : text.find(',', at) + 1) {
     numbers.push_back(std::strtoull(text.c_str() + at, nullptr, 10));
   }
   return numbers;
@@ -92,7 +93,11 @@ int Main(std::map<std::string, std::string> options) {
   const size_t subnet = number("--subnet", depth), bridge = number("--bridge", 3), repeat = number("--repeat", 5);
   const size_t threads = number("--threads", 2);
   ModelConfig config;
-  config.var = {.depth = depth, .width = width, .num_heads = std::max<size_t>(1, width / 64), .mlp_width = 4 * width, .num_classes = 10};
+  config.var = {.depth = depth,
+                .width = width,
+                .num_heads = std::max<size_t>(1, width / 64),
+                .mlp_width = 4 * width,
+                .num_classes = 10};
   config.vae = {.codebook_size = number("--codes", 512),
                 .code_dim = number("--code-dim", 8),
                 .num_residual_convs = 4,
@@ -114,26 +119,32 @@ int Main(std::map<std::string, std::string> options) {
     peak = GemmGflops(context);
   }
   Trainer trainer(config, tokenizer.tensors, trainer_options);
-  std::vector<int32_t> tokens(batch * config.num_tokens()), labels(batch), depths(config.num_scales(), static_cast<int32_t>(depth));
+  std::vector<int32_t> tokens(batch * config.num_tokens()), labels(batch),
+      depths(config.num_scales(), static_cast<int32_t>(depth));
   for (size_t i = 0; i < tokens.size(); ++i) {
-    tokens[i] = static_cast<int32_t>(UniformDraw(3, 0, 0, static_cast<uint32_t>(i)) * static_cast<double>(config.vae.codebook_size));
+    tokens[i] = static_cast<int32_t>(UniformDraw(3, 0, 0, static_cast<uint32_t>(i)) *
+                                     static_cast<double>(config.vae.codebook_size));
   }
   for (size_t i = 0; i < batch; ++i) labels[i] = static_cast<int32_t>(i % 11);
   for (size_t k = bridge; k < depths.size(); ++k) depths[k] = static_cast<int32_t>(subnet);
 
   std::vector<double> times;
   for (size_t i = 0; i <= repeat; ++i) {
-    const StepResult step = trainer.Step({.tokens = tokens, .labels = labels, .depths = depths}, {.learning_rate = 1e-4, .clip_norm = 2});
+    const StepResult step =
+        trainer.Step({.tokens = tokens, .labels = labels, .depths = depths}, {.learning_rate = 1e-4, .clip_norm = 2});
     if (i > 0) times.push_back(step.ms);  // the first one touches the memory
   }
   std::sort(times.begin(), times.end());
   const double ms = times[times.size() / 2], flops = StepFlops(config, batch, depths);
   std::printf(
-      "{\"depth\":%zu,\"width\":%zu,\"subnet\":%zu,\"bridge\":%zu,\"batch\":%zu,\"microBatch\":%zu,\"checkpointing\":%s,"
-      "\"threads\":%zu,\"gemmPeakGflops\":%.1f,\"stepMs\":%.1f,\"gflop\":%.1f,\"shareOfPeak\":%.3f,\"plannedBytes\":%zu,"
+      "{\"depth\":%zu,\"width\":%zu,\"subnet\":%zu,\"bridge\":%zu,\"batch\":%zu,\"microBatch\":%zu,\"checkpointing\":%"
+      "s,"
+      "\"threads\":%zu,\"gemmPeakGflops\":%.1f,\"stepMs\":%.1f,\"gflop\":%.1f,\"shareOfPeak\":%.3f,\"plannedBytes\":%"
+      "zu,"
       "\"peakResidentBytes\":%zu}\n",
-      depth, width, subnet, bridge, batch, trainer_options.micro_batch, trainer_options.checkpointing ? "true" : "false", threads,
-      peak, ms, flops * 1e-9, flops / (ms * 1e6) / peak, trainer.memory_bytes(), ResidentBytes());
+      depth, width, subnet, bridge, batch, trainer_options.micro_batch,
+      trainer_options.checkpointing ? "true" : "false", threads, peak, ms, flops * 1e-9, flops / (ms * 1e6) / peak,
+      trainer.memory_bytes(), ResidentBytes());
   return 0;
 }
 

@@ -51,8 +51,9 @@ TrainerArray ToTrainerArray(Napi::Value value) {
   for (const auto& [name, array] : kArrays) {
     if (text == name) return array;
   }
-  throw Error(ErrorCode::kInvalidArgument,
-              Message("array is \"", text, "\"; expected \"weights\", \"gradient\", \"mean\", \"variance\" or \"average\""));
+  throw Error(
+      ErrorCode::kInvalidArgument,
+      Message("array is \"", text, "\"; expected \"weights\", \"gradient\", \"mean\", \"variance\" or \"average\""));
 }
 
 // A step's input, owned: the work runs while JavaScript goes on.
@@ -62,9 +63,8 @@ struct OwnedInput {
 };
 
 OwnedInput ToInput(Napi::Value tokens, Napi::Value labels, Napi::Value depths) {
-  return {.tokens = ToInt32s(tokens, "tokens"),
-          .labels = ToInt32s(labels, "labels"),
-          .depths = ToInt32s(depths, "depths")};
+  return {
+      .tokens = ToInt32s(tokens, "tokens"), .labels = ToInt32s(labels, "labels"), .depths = ToInt32s(depths, "depths")};
 }
 
 double Fraction(const Napi::Object& object, const char* name, double most) {
@@ -127,8 +127,7 @@ Napi::Value OpenTrainer(const Napi::CallbackInfo& info) {
     auto spec = std::make_shared<TrainerSpec>(ToTrainerSpec(info[0]));
     const std::shared_ptr<Environment> environment = Environment::Of(env);
     const auto deferred = Napi::Promise::Deferred::New(env);
-    const uint64_t operation =
-        environment->Begin({.callback = {}, .deferred = deferred, .kept = {}, .core = nullptr});
+    const uint64_t operation = environment->Begin({.callback = {}, .deferred = deferred, .kept = {}, .core = nullptr});
     try {
       environment->RunInBackground(
           [mailbox = environment->mailbox(), operation, spec] { OpenAndPost(mailbox, operation, *spec); });
@@ -197,24 +196,24 @@ Napi::Value TrainerHandle::Start(Napi::Env env, Napi::Value kept, const std::fun
   const uint64_t id = environment_->Begin(std::move(operation));
   *busy_ = true;
   try {
-    environment_->RunInBackground([mailbox = environment_->mailbox(), id, work, trainer = trainer_, busy = busy_,
-                                   finish = std::move(finish)] {
-      EndResult result;
-      try {
-        work(*trainer);
-      } catch (...) {
-        result = CurrentFailure();
-      }
-      mailbox->Post([id, busy, result, finish](Napi::Env posted_env, Environment& environment) {
-        *busy = false;
-        const Operation done = environment.Take(id);
-        if (result.ok) {
-          done.deferred->Resolve(finish(posted_env));
-        } else {
-          done.deferred->Reject(ToJsError(posted_env, result).Value());
-        }
-      });
-    });
+    environment_->RunInBackground(
+        [mailbox = environment_->mailbox(), id, work, trainer = trainer_, busy = busy_, finish = std::move(finish)] {
+          EndResult result;
+          try {
+            work(*trainer);
+          } catch (...) {
+            result = CurrentFailure();
+          }
+          mailbox->Post([id, busy, result, finish](Napi::Env posted_env, Environment& environment) {
+            *busy = false;
+            const Operation done = environment.Take(id);
+            if (result.ok) {
+              done.deferred->Resolve(finish(posted_env));
+            } else {
+              done.deferred->Reject(ToJsError(posted_env, result).Value());
+            }
+          });
+        });
   } catch (...) {
     *busy_ = false;
     environment_->Take(id);
@@ -260,8 +259,8 @@ Napi::Value TrainerHandle::Step(const Napi::CallbackInfo& info) {
   return Translated(info.Env(), [&] {
     IdleTrainer();
     const Napi::Object object = ToObject(info[0], "step");
-    auto input = std::make_shared<const OwnedInput>(
-        ToInput(object.Get("tokens"), object.Get("labels"), object.Get("depths")));
+    auto input =
+        std::make_shared<const OwnedInput>(ToInput(object.Get("tokens"), object.Get("labels"), object.Get("depths")));
     const auto result = std::make_shared<StepResult>();
     return Start(
         info.Env(), info.Env().Undefined(),
@@ -289,8 +288,7 @@ Napi::Value TrainerHandle::Logits(const Napi::CallbackInfo& info) {
   return Translated(info.Env(), [&] {
     Trainer& idle = IdleTrainer();
     auto input = std::make_shared<const OwnedInput>(ToInput(info[0], info[1], info[2]));
-    float* const logits =
-        FloatOutput(info[3], "logits", input->tokens.size() * idle.config().vae.codebook_size);
+    float* const logits = FloatOutput(info[3], "logits", input->tokens.size() * idle.config().vae.codebook_size);
     return Start(
         info.Env(), info[3], [input, logits](Trainer& trainer) { trainer.Logits(input->view(), logits); },
         [](Napi::Env env) { return env.Undefined(); });

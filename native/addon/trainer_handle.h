@@ -23,7 +23,7 @@ class TrainerHandle : public Napi::ObjectWrap<TrainerHandle> {
   // Runs `work` on a thread of its own; the promise settles with what `finish` makes of it on the JavaScript thread.
   using Finish = std::function<Napi::Value(Napi::Env)>;
   Napi::Value Start(Napi::Env env, Napi::Value kept, const std::function<void(Trainer&)>& work, Finish finish);
-  Trainer& trainer() const;  // throws Error(kDisposed)
+  Trainer& trainer() const;      // throws Error(kDisposed)
   Trainer& IdleTrainer() const;  // throws Error(kInvalidArgument) while a call is in flight
 
   Napi::Value Parameters(const Napi::CallbackInfo& info);

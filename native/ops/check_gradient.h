@@ -9,6 +9,8 @@
 
 namespace nextscale {
 
+// `panel`: the width of a panel of this backend.
+void CheckRepack(const float* weights, const PackedMatrix& packed, size_t panel);
 void CheckWeightGradient(const WeightGradientArgs& args);
 void CheckNormalizeRows(const NormalizeRowsArgs& args);
 void CheckModulate(const ModulateArgs& args);
@@ -18,6 +20,7 @@ void CheckGatedResidualGradient(const GatedResidualGradientArgs& args);
 void CheckGelu(const GeluArgs& args);
 void CheckGeluGradient(const GeluGradientArgs& args);
 void CheckCrossEntropy(const CrossEntropyArgs& args);
+void CheckSquaredNorm(const float* values, size_t count);
 void CheckAdamW(const AdamWArgs& args);
 
 }  // namespace nextscale

@@ -50,13 +50,12 @@ void PlanBlock(Planner& planner, const ModelConfig& config, const Sizes& sizes, 
 
 size_t LargestWeightGradientWorkspace(const ModelConfig& config, const Sizes& sizes, size_t images) {
   const size_t width = config.var.width, mlp = config.var.mlp_width;
-  return std::max({WeightGradientWorkspace(sizes.rows, 3 * width, width),
-                   WeightGradientWorkspace(sizes.rows, width, width), WeightGradientWorkspace(sizes.rows, mlp, width),
-                   WeightGradientWorkspace(sizes.rows, width, mlp),
-                   WeightGradientWorkspace(sizes.rows, config.vae.codebook_size, width),
-                   WeightGradientWorkspace(sizes.rows, width, config.vae.code_dim),
-                   WeightGradientWorkspace(images, 6 * width, width),
-                   WeightGradientWorkspace(images, 2 * width, width)});
+  return std::max(
+      {WeightGradientWorkspace(sizes.rows, 3 * width, width), WeightGradientWorkspace(sizes.rows, width, width),
+       WeightGradientWorkspace(sizes.rows, mlp, width), WeightGradientWorkspace(sizes.rows, width, mlp),
+       WeightGradientWorkspace(sizes.rows, config.vae.codebook_size, width),
+       WeightGradientWorkspace(sizes.rows, width, config.vae.code_dim),
+       WeightGradientWorkspace(images, 6 * width, width), WeightGradientWorkspace(images, 2 * width, width)});
 }
 
 void PlanShared(Planner& planner, const ModelConfig& config, const PassOptions& options, const Sizes& sizes,

@@ -45,10 +45,10 @@ class Activations {
   std::vector<Buffer> block_inputs;  // [M, width] for every block; only with checkpointing
   Buffer x, dx;                      // [M, width]
   Buffer head_normal, head_inverse_deviation;
-  Buffer narrow1, narrow2;  // [M, width]
-  Buffer wide1, wide2;      // [M, max(3C, mlp, V)]
-  Buffer input;             // [M, E]: teacher input; rows of scale 0 are not used
-  Buffer losses;            // [M]
+  Buffer narrow1, narrow2;           // [M, width]
+  Buffer wide1, wide2;               // [M, max(3C, mlp, V)]
+  Buffer input;                      // [M, E]: teacher input; rows of scale 0 are not used
+  Buffer losses;                     // [M]
   Buffer condition, dcondition;      // [images, C]: silu(class embedding)
   Buffer modulations, dmodulations;  // [images, depth · 6C + 2C]
   Buffer modulation_sum;             // [images, 6C]; only with shared modulations

@@ -63,8 +63,8 @@ size_t PackedNetworkBytes(const ModelConfig& config) {
   const VarConfig& var = config.var;
   const size_t width = var.width, ada = 6 * width * width;
   const size_t block = 4 * width * width + 2 * width * var.mlp_width + (var.shared_ada ? 0 : ada);
-  const size_t twice = var.depth * block + (var.shared_ada ? ada : 0) + 2 * width * width +
-                       config.vae.codebook_size * width;
+  const size_t twice =
+      var.depth * block + (var.shared_ada ? ada : 0) + 2 * width * width + config.vae.codebook_size * width;
   return (2 * twice + width * config.vae.code_dim) * sizeof(float);
 }
 

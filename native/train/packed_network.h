@@ -1,4 +1,5 @@
-// Every matrix of the transformer in the two orders that a step needs: a · Wᵀ on the way forward, dy · W on the way back.
+// Every matrix of the transformer in the two orders that a step needs: a · Wᵀ on the way forward, dy · W on the way
+// back.
 #pragma once
 
 #include <vector>

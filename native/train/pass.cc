@@ -110,8 +110,7 @@ void Pass::Condition(Context& context, const float* weights, const PackedNetwork
     for (size_t c = 0; c < width; ++c) condition[image * width + c] = row[c] / (1.0f + std::exp(-row[c]));
   }
   const auto apply = [&](const PackedLinear& layer, const LinearPlace& place, float* out, size_t out_stride) {
-    Linear(context,
-           LinearCall(layer.forward, weights + place.bias, condition, width, num_images, out, out_stride));
+    Linear(context, LinearCall(layer.forward, weights + place.bias, condition, width, num_images, out, out_stride));
   };
   if (config_.var.shared_ada) apply(network.shared_ada, layout_.shared_ada, memory_.modulation_sum.as<float>(), chunks);
   for (size_t block_index = 0; block_index < layout_.blocks.size(); ++block_index) {
@@ -240,8 +239,8 @@ void Pass::FeedForward(Context& context, const float* weights, const PackedNetwo
   float* const a = memory_.narrow1.as<float>();
   float* const h = memory_.wide1.as<float>();
   ModulateRows(context, kept.normal2, kMlpGain, kMlpShift, a);
-  Linear(context, LinearCall(block.fc1.forward, weights + places.fc1.bias, a, stride, num_rows,
-                             kept.hidden.as<float>(), memory_.mlp_stride));
+  Linear(context, LinearCall(block.fc1.forward, weights + places.fc1.bias, a, stride, num_rows, kept.hidden.as<float>(),
+                             memory_.mlp_stride));
   Gelu(context, {.out = h,
                  .u = kept.hidden.as<float>(),
                  .stride = memory_.mlp_stride,

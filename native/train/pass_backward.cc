@@ -58,8 +58,8 @@ void Pass::BackwardHead(Context& context, const PackedNetwork& network, size_t n
   ModulateRows(context, memory_.head_normal, 0, 1, a);
   AddWeightGradient(context, layout_.head, dlogits, memory_.wide_stride, a, stride, block_rows_.num_rows, gradient,
                     gradient + layout_.head.bias);
-  Linear(context, LinearCall(network.head.backward, nullptr, dlogits, memory_.wide_stride, block_rows_.num_rows, da,
-                             stride));
+  Linear(context,
+         LinearCall(network.head.backward, nullptr, dlogits, memory_.wide_stride, block_rows_.num_rows, da, stride));
   ModulatedNormGradient(context, {.dx = memory_.dx.as<float>(),
                                   .x_stride = stride,
                                   .dy = da,

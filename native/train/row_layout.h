@@ -19,10 +19,10 @@ namespace nextscale {
 struct BlockRows {
   BlockRows(size_t num_scales, size_t max_images);
 
-  std::vector<GradientSpan> spans;         // image after image; one per run of neighbouring scales
-  std::vector<CausalSequence> sequences;   // image after image; they share `ends`
-  std::vector<size_t> ends;                // rows of one image up to the end of each of its scales
-  size_t num_rows = 0;                     // of all images
+  std::vector<GradientSpan> spans;        // image after image; one per run of neighbouring scales
+  std::vector<CausalSequence> sequences;  // image after image; they share `ends`
+  std::vector<size_t> ends;               // rows of one image up to the end of each of its scales
+  size_t num_rows = 0;                    // of all images
 };
 
 class RowLayout {
@@ -34,7 +34,8 @@ class RowLayout {
   // Whether any scale runs the block.
   bool Runs(size_t block_index) const;
 
-  // modulations [num_images, stride]: the block's vector of image i begins at i · stride; dmodulations (or null) likewise.
+  // modulations [num_images, stride]: the block's vector of image i begins at i · stride; dmodulations (or null)
+  // likewise.
   void Fill(size_t block_index, size_t num_images, const float* modulations, float* dmodulations, size_t stride,
             BlockRows& rows) const;
   // The same for what runs at every scale: the head.

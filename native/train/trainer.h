@@ -41,10 +41,10 @@ struct StepOptions {
   double learning_rate = 0.0;
   double beta1 = 0.9, beta2 = 0.95, epsilon = 1e-8;
   double weight_decay = 0.0;
-  bool decay_all = false;      // also what the reference never decays
-  double clip_norm = 0.0;      // 0 = off
+  bool decay_all = false;  // also what the reference never decays
+  double clip_norm = 0.0;  // 0 = off
   double average_decay = 0.0;
-  bool update = true;          // false: gradients only
+  bool update = true;  // false: gradients only
 };
 
 struct StepResult {
@@ -65,8 +65,8 @@ class Trainer {
   Trainer(const Trainer&) = delete;
 
   // One step. The update leaves alone what took no part: the parameters of blocks that no scale ran.
-  // Throws Error(kInvalidArgument) for bad input; Error(kNotFinite) naming scale and image, or the first parameter, when
-  // a loss or a gradient is NaN or infinite: weights and moments are then unchanged; Error(kAborted) after Stop.
+  // Throws Error(kInvalidArgument) for bad input; Error(kNotFinite) naming scale and image, or the first parameter,
+  // when a loss or a gradient is NaN or infinite: weights and moments are then unchanged; Error(kAborted) after Stop.
   StepResult Step(const TrainInput& input, const StepOptions& options);
   // Cross entropy of every token, nats, [count, num_tokens].
   void Evaluate(const TrainInput& input, bool average, float* losses);

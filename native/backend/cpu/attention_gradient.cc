@@ -64,13 +64,13 @@ struct Job {
   const CausalAttentionGradientArgs& args;
   const CausalSequence& sequence;
   size_t head_index, dim, width, padded, sum_stride;
-  float* keys;                 // [D, kBlockStride]: the block's keys, transposed
-  float *dkeys, *dvalues;      // [kMaxKeyBlock, sum_stride]
-  float *queries, *douts;      // [D][kPanel]
+  float* keys;                    // [D, kBlockStride]: the block's keys, transposed
+  float *dkeys, *dvalues;         // [kMaxKeyBlock, sum_stride]
+  float *queries, *douts;         // [D][kPanel]
   float *query_rows, *dout_rows;  // panels [D / kPanel][queries][kPanel]
-  float *weights, *dweights;   // [keys][kPanel]
-  float* dqueries;             // [D][kPanel]
-  float *log_sums, *products;  // [kPanel]; products: D = Σ dout · out
+  float *weights, *dweights;      // [keys][kPanel]
+  float* dqueries;                // [D][kPanel]
+  float *log_sums, *products;     // [kPanel]; products: D = Σ dout · out
 };
 
 // Everything about a panel of queries that does not depend on the keys.

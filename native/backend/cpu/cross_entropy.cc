@@ -54,14 +54,14 @@ RowSums Sums(const float* x, size_t count) {
 // x ← factor · (e^x / Σ e^x − smoothing / V), the target's share aside.
 void Gradient(float* x, size_t count, const RowSums& sums, float factor, float smoothing) {
   const DF df;
-  const float scale = static_cast<float>(factor / sums.exponentials);
+  const float share = static_cast<float>(factor / sums.exponentials);
   const float base = -factor * smoothing / static_cast<float>(count);
   size_t i = 0;
   for (; i + kLanes <= count; i += kLanes) {
     const VF weight = Exp(df, hn::Sub(hn::LoadU(df, x + i), hn::Set(df, sums.largest)));
-    hn::StoreU(hn::MulAdd(weight, hn::Set(df, scale), hn::Set(df, base)), df, x + i);
+    hn::StoreU(hn::MulAdd(weight, hn::Set(df, share), hn::Set(df, base)), df, x + i);
   }
-  for (; i < count; ++i) x[i] = std::exp(x[i] - sums.largest) * scale + base;
+  for (; i < count; ++i) x[i] = std::exp(x[i] - sums.largest) * share + base;
 }
 
 void CrossEntropyOnTarget(Context& context, const CrossEntropyArgs& args) {

@@ -38,7 +38,7 @@ void ForEachRow(Context& context, size_t num_rows, size_t width, const Body& bod
 }
 
 void GeluOnTarget(Context& context, const GeluArgs& args) {
-  ForEachRow(context, args.num_rows, args.width, [&](size_t row) {
+  ForEachRow(context, args.num_rows, args.width, [&](size_t row) HWY_ATTR {
     const DF df;
     const float* const u = args.u + row * args.stride;
     float* const out = args.out + row * args.stride;
@@ -49,7 +49,7 @@ void GeluOnTarget(Context& context, const GeluArgs& args) {
 }
 
 void GeluGradientOnTarget(Context& context, const GeluGradientArgs& args) {
-  ForEachRow(context, args.num_rows, args.width, [&](size_t row) {
+  ForEachRow(context, args.num_rows, args.width, [&](size_t row) HWY_ATTR {
     const DF df;
     const size_t first = row * args.stride, end = first + args.width;
     size_t i = first;

@@ -35,10 +35,11 @@ void ForEachRow(Context& context, std::span<const GradientSpan> spans, size_t wi
   });
 }
 
+constexpr size_t kColumns = 128;  // of a task: a few lines of every row, sums in the first cache
+
 // body(spans of one sequence, first column, end column) for groups of columns of every sequence, in parallel.
 template <typename Body>
 void ForEachSequence(Context& context, std::span<const GradientSpan> spans, size_t width, const Body& body) {
-  constexpr size_t kColumns = 64;
   const size_t num_groups = (width + kColumns - 1) / kColumns;
   // A span that continues its predecessor's sequence has nothing to do.
   context.pool().ParallelFor(spans.size() * num_groups, [&](size_t task, size_t) {
@@ -50,7 +51,7 @@ void ForEachSequence(Context& context, std::span<const GradientSpan> spans, size
   });
 }
 
-template <typename Term>  // term(c) of one vector; rest(c) of one number
+template <typename Term>  // term(tag, c): the numbers from column c
 HWY_INLINE float SumRow(size_t width, const Term& term) {
   const DF df;
   VF sum = hn::Zero(df);
@@ -71,9 +72,15 @@ HWY_INLINE void ForColumns(size_t first, size_t end, const Step& step) {
   for (; c < end; ++c) step(one, c);
 }
 
+void AddTo(float* sums, const float* values, size_t count) {
+  ForColumns(0, count, [&](auto d, size_t c) HWY_ATTR {
+    hn::StoreU(hn::Add(hn::LoadU(d, sums + c), hn::LoadU(d, values + c)), d, sums + c);
+  });
+}
+
 void NormalizeRowsOnTarget(Context& context, const NormalizeRowsArgs& args) {
   const float share = 1.0f / static_cast<float>(args.width);
-  ForEachRow(context, args.spans, args.width, [&](const GradientSpan&, size_t row, size_t x_row) {
+  ForEachRow(context, args.spans, args.width, [&](const GradientSpan&, size_t row, size_t x_row) HWY_ATTR {
     const float* const x = args.x + x_row * args.x_stride;
     float* const normal = args.normal + row * args.stride;
     const float mean = share * SumRow(args.width, [&](auto d, size_t c) HWY_ATTR { return hn::LoadU(d, x + c); });
@@ -90,7 +97,7 @@ void NormalizeRowsOnTarget(Context& context, const NormalizeRowsArgs& args) {
 }
 
 void ModulateOnTarget(Context& context, const ModulateArgs& args) {
-  ForEachRow(context, args.spans, args.width, [&](const GradientSpan& span, size_t row, size_t) {
+  ForEachRow(context, args.spans, args.width, [&](const GradientSpan& span, size_t row, size_t) HWY_ATTR {
     const float* const normal = args.normal + row * args.stride;
     const float* const gain = span.modulation + args.gain_offset;
     const float* const shift = span.modulation + args.shift_offset;
@@ -104,7 +111,7 @@ void ModulateOnTarget(Context& context, const ModulateArgs& args) {
 
 void ModulatedNormGradientOnTarget(Context& context, const ModulatedNormGradientArgs& args) {
   const float share = 1.0f / static_cast<float>(args.width);
-  ForEachRow(context, args.spans, args.width, [&](const GradientSpan& span, size_t row, size_t x_row) {
+  ForEachRow(context, args.spans, args.width, [&](const GradientSpan& span, size_t row, size_t x_row) HWY_ATTR {
     const float* const dy = args.dy + row * args.stride;
     const float* const normal = args.normal + row * args.stride;
     const float* const gain = span.modulation + args.gain_offset;
@@ -123,26 +130,27 @@ void ModulatedNormGradientOnTarget(Context& context, const ModulatedNormGradient
       hn::StoreU(hn::MulAdd(hn::Set(d, factor), g, hn::LoadU(d, dx + c)), d, dx + c);
     });
   });
-  ForEachSequence(context, args.spans, args.width, [&](std::span<const GradientSpan> spans, size_t first, size_t end) {
-    ForColumns(first, end, [&](auto d, size_t c) HWY_ATTR {
-      auto gain = hn::Zero(d), shift = hn::Zero(d);
-      for (const GradientSpan& span : spans) {
-        for (size_t row = span.compact_row; row < span.compact_row + span.num_rows; ++row) {
-          const auto dy = hn::LoadU(d, args.dy + row * args.stride + c);
-          gain = hn::MulAdd(dy, hn::LoadU(d, args.normal + row * args.stride + c), gain);
-          shift = hn::Add(shift, dy);
-        }
-      }
-      float* const dgain = spans.front().dmodulation + args.gain_offset + c;
-      float* const dshift = spans.front().dmodulation + args.shift_offset + c;
-      hn::StoreU(hn::Add(hn::LoadU(d, dgain), gain), d, dgain);
-      hn::StoreU(hn::Add(hn::LoadU(d, dshift), shift), d, dshift);
-    });
-  });
+  ForEachSequence(context, args.spans, args.width,
+                  [&](std::span<const GradientSpan> spans, size_t first, size_t end) HWY_ATTR {
+                    float gains[kColumns] = {}, shifts[kColumns] = {};
+                    for (const GradientSpan& span : spans) {
+                      for (size_t row = span.compact_row; row < span.compact_row + span.num_rows; ++row) {
+                        const float* const dys = args.dy + row * args.stride + first;
+                        const float* const normals = args.normal + row * args.stride + first;
+                        ForColumns(0, end - first, [&](auto d, size_t c) HWY_ATTR {
+                          const auto dy = hn::LoadU(d, dys + c);
+                          hn::StoreU(hn::MulAdd(dy, hn::LoadU(d, normals + c), hn::LoadU(d, gains + c)), d, gains + c);
+                          hn::StoreU(hn::Add(dy, hn::LoadU(d, shifts + c)), d, shifts + c);
+                        });
+                      }
+                    }
+                    AddTo(spans.front().dmodulation + args.gain_offset + first, gains, end - first);
+                    AddTo(spans.front().dmodulation + args.shift_offset + first, shifts, end - first);
+                  });
 }
 
 void GatedResidualOnTarget(Context& context, const GatedResidualArgs& args) {
-  ForEachRow(context, args.spans, args.width, [&](const GradientSpan& span, size_t row, size_t x_row) {
+  ForEachRow(context, args.spans, args.width, [&](const GradientSpan& span, size_t row, size_t x_row) HWY_ATTR {
     const float* const gate = span.modulation + args.gate_offset;
     const float* const y = args.y + row * args.stride;
     float* const x = args.x + x_row * args.x_stride;
@@ -154,20 +162,21 @@ void GatedResidualOnTarget(Context& context, const GatedResidualArgs& args) {
 
 void GatedResidualGradientOnTarget(Context& context, const GatedResidualGradientArgs& args) {
   // First the sums: dy may take y's place.
-  ForEachSequence(context, args.spans, args.width, [&](std::span<const GradientSpan> spans, size_t first, size_t end) {
-    ForColumns(first, end, [&](auto d, size_t c) HWY_ATTR {
-      auto sum = hn::Zero(d);
-      for (const GradientSpan& span : spans) {
-        for (size_t i = 0; i < span.num_rows; ++i) {
-          sum = hn::MulAdd(hn::LoadU(d, args.dx + (span.x_row + i) * args.x_stride + c),
-                           hn::LoadU(d, args.y + (span.compact_row + i) * args.stride + c), sum);
+  ForEachSequence(
+      context, args.spans, args.width, [&](std::span<const GradientSpan> spans, size_t first, size_t end) HWY_ATTR {
+        float gates[kColumns] = {};
+        for (const GradientSpan& span : spans) {
+          for (size_t i = 0; i < span.num_rows; ++i) {
+            const float* const dx = args.dx + (span.x_row + i) * args.x_stride + first;
+            const float* const y = args.y + (span.compact_row + i) * args.stride + first;
+            ForColumns(0, end - first, [&](auto d, size_t c) HWY_ATTR {
+              hn::StoreU(hn::MulAdd(hn::LoadU(d, dx + c), hn::LoadU(d, y + c), hn::LoadU(d, gates + c)), d, gates + c);
+            });
+          }
         }
-      }
-      float* const dgate = spans.front().dmodulation + args.gate_offset + c;
-      hn::StoreU(hn::Add(hn::LoadU(d, dgate), sum), d, dgate);
-    });
-  });
-  ForEachRow(context, args.spans, args.width, [&](const GradientSpan& span, size_t row, size_t x_row) {
+        AddTo(spans.front().dmodulation + args.gate_offset + first, gates, end - first);
+      });
+  ForEachRow(context, args.spans, args.width, [&](const GradientSpan& span, size_t row, size_t x_row) HWY_ATTR {
     const float* const gate = span.modulation + args.gate_offset;
     const float* const dx = args.dx + x_row * args.x_stride;
     float* const dy = args.dy + row * args.stride;

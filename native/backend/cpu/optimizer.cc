@@ -62,8 +62,8 @@ template <typename Tag>
 HWY_INLINE void Update(Tag d, const AdamWArgs& args, const Factors& f, size_t i) {
   const auto g = hn::Mul(hn::Set(d, f.gradient), hn::LoadU(d, args.gradient + i));
   const auto m = hn::MulAdd(hn::Set(d, f.beta1), hn::LoadU(d, args.mean + i), hn::Mul(hn::Set(d, f.rest1), g));
-  const auto v = hn::MulAdd(hn::Set(d, f.beta2), hn::LoadU(d, args.variance + i),
-                            hn::Mul(hn::Mul(hn::Set(d, f.rest2), g), g));
+  const auto v =
+      hn::MulAdd(hn::Set(d, f.beta2), hn::LoadU(d, args.variance + i), hn::Mul(hn::Mul(hn::Set(d, f.rest2), g), g));
   const auto root = hn::MulAdd(hn::Sqrt(v), hn::Set(d, f.inverse_root), hn::Set(d, f.epsilon));
   const auto kept = hn::Mul(hn::Set(d, f.keep), hn::LoadU(d, args.weights + i));
   const auto w = hn::NegMulAdd(hn::Set(d, f.step), hn::Div(m, root), kept);
@@ -100,6 +100,7 @@ HWY_EXPORT(SquaredNormOnTarget);
 HWY_EXPORT(AdamWOnTarget);
 
 double SquaredNorm(Context& context, const float* values, size_t count) {
+  CheckSquaredNorm(values, count);
   return HWY_DYNAMIC_DISPATCH(SquaredNormOnTarget)(context, values, count);
 }
 

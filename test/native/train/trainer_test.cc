@@ -262,7 +262,8 @@ TEST_F(TrainerTest, BlocksThatNeverRanAreLeftAlone) {
 }
 
 TEST_F(TrainerTest, ClippingScalesTheWholeGradient) {
-  Trainer plain(model_.config, model_.tensors, {.micro_batch = 3}), clipped(model_.config, model_.tensors, {.micro_batch = 3});
+  Trainer plain(model_.config, model_.tensors, {.micro_batch = 3}),
+      clipped(model_.config, model_.tensors, {.micro_batch = 3});
   const double norm = plain.Step(Input(full_), {.learning_rate = 1e-3}).gradient_norm;
   clipped.Step(Input(full_), {.learning_rate = 1e-3, .clip_norm = norm / 4});
   const auto a = Read(plain, TrainerArray::kMean, "head.weight"), b = Read(clipped, TrainerArray::kMean, "head.weight");
