@@ -75,7 +75,7 @@ describe("sensitivity", () => {
     // 1 full, 6 scales, 3 zones, 6 bridges; two of the bridges are known already
     expect(reports.at(-1)).toEqual({ done: 1400, total: 1400 });
     expectWellFormed(sensitivityPlot(result));
-  });
+  }, 300_000); // 1400 images: seconds, unless the machine has other work
 
   test("depth, zones and budget as they are asked for", async () => {
     const tokens = await heldout();

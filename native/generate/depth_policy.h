@@ -2,8 +2,8 @@
 //
 // Costs are measured: the share of every step that a generation's scale took, as exponential averages per (scale,
 // depth, rows). What was never measured is taken from the nearest measured depth of that scale, else from a straight
-// line through two timed runs of a linear layer (Calibrate), times what all measured scales took over what the line says
-// of them; so the first run of a model has an estimate, which its own first scales and every other run improve.
+// line through two timed runs of a linear layer (Calibrate), times what all measured scales took over what the line
+// says of them; so the first run of a model has an estimate, which its own first scales and every other run improve.
 // Not synchronised: the scheduler calls it under its lock.
 #pragma once
 

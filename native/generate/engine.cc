@@ -264,7 +264,8 @@ Engine::Engine(const ModelConfig& config, TensorTable tensors, const EngineOptio
 Engine::~Engine() { Close(); }
 
 uint64_t Engine::Start(Request request, Listener listener) {
-  NS_REQUIRE(impl_->has_transformer, ErrorCode::kInvalidArgument, "a tokenizer alone cannot generate: it has no transformer");
+  NS_REQUIRE(impl_->has_transformer, ErrorCode::kInvalidArgument,
+             "a tokenizer alone cannot generate: it has no transformer");
   return impl_->scheduler.Add(std::move(request), std::move(listener));
 }
 

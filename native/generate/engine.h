@@ -6,9 +6,9 @@
 //
 // A step: admit what fits into the pool; every running generation stands before or in some scale; FairShare picks who
 // takes part, and with how many images; their rows form one ragged batch (linear layers do not care which scale a row
-// belongs to, attention is per sequence); blocks 0..D-1 run, each for the generations whose depth at this scale includes
-// it; then head, guidance, draw and latent of every image, and a ScaleResult for each scale that is complete. Decoding
-// and encoding are jobs of their own that run between steps, one image at a time.
+// belongs to, attention is per sequence); blocks 0..D-1 run, each for the generations whose depth at this scale
+// includes it; then head, guidance, draw and latent of every image, and a ScaleResult for each scale that is complete.
+// Decoding and encoding are jobs of their own that run between steps, one image at a time.
 //
 // A generation's results are allocated when it is admitted; a step allocates nothing (`capture`, for tests, does).
 #pragma once
@@ -50,7 +50,7 @@ struct Request {
   bool wait = true;
   Preview preview = Preview::kNone;
   std::vector<int32_t> forced_tokens;  // empty, or [labels, num_tokens]
-  bool losses = false;  // with forced_tokens: the cross entropy of every token, without guidance
+  bool losses = false;                 // with forced_tokens: the cross entropy of every token, without guidance
   bool capture = false;
 };
 
@@ -106,10 +106,9 @@ struct EngineStats {
 class Engine {
  public:
   // Packs the weights (progress 0..1 on the calling thread), then starts the engine thread. Throws Error.
-  // Without any tensor "var.*" it is a tokenizer alone: config.var must be valid but is not used, Encode and Decode work,
-  // Start throws Error(kInvalidArgument).
-  // The tensor data must stay valid until the constructor returns, and for the tokenizer's encoder until destruction
-  // (it is packed at its first use): the engine keeps `files_alive` for that.
+  // Without any tensor "var.*" it is a tokenizer alone: config.var must be valid but is not used, Encode and Decode
+  // work, Start throws Error(kInvalidArgument). The tensor data must stay valid until the constructor returns, and for
+  // the tokenizer's encoder until destruction (it is packed at its first use): the engine keeps `files_alive` for that.
   Engine(const ModelConfig& config, TensorTable tensors, const EngineOptions& options,
          std::shared_ptr<const void> files_alive, const std::function<void(double)>& progress);
   ~Engine();  // = Close()

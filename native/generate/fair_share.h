@@ -7,12 +7,13 @@
 //
 // A generation takes part with as many images as keep its tag, after the step, within the patience of every other one:
 // the other's tag plus kPatience times the cost of one of its images. So, while a generation of work w runs, each other
-// one is given little more than w, whatever its size: in all at most about kPatience · n · w. A large generation's scale
-// is advanced in parts beside small ones, what is cheap (all images of an early scale) goes whole, equals share steps.
+// one is given little more than w, whatever its size: in all at most about kPatience · n · w. A large generation's
+// scale is advanced in parts beside small ones, what is cheap (all images of an early scale) goes whole, equals share
+// steps.
 //
-// A step that would leave somebody waiting, in all, for more than kWaitLimit times the work it was given takes one of its
-// images along. So nobody waits (for steps without a row of it) longer than kWaitLimit times what it takes alone, as long
-// as a batch has room for one image of everybody; beyond that, turns are taken.
+// A step that would leave somebody waiting, in all, for more than kWaitLimit times the work it was given takes one of
+// its images along. So nobody waits (for steps without a row of it) longer than kWaitLimit times what it takes alone,
+// as long as a batch has room for one image of everybody; beyond that, turns are taken.
 //
 // No part is larger than kPartRows (or one image): it would be no faster, and who arrives waits for the step under way.
 //

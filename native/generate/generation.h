@@ -78,7 +78,7 @@ struct Generation {
     size_t images_begun = 0, images_done = 0;  // a scale may run in parts, some images in each step
     double step_ms = 0;                        // the steps it was in
     double cost_ms = 0;                        // its share of them
-    ScaleResult result;  // filled image by image
+    ScaleResult result;                        // filled image by image
   };
   Scale scale;
   std::vector<ScaleResult> results;  // of scales that have not begun: storage of the right sizes

@@ -65,8 +65,9 @@ void Scheduler::SetDepth(uint64_t id, size_t depth) {
     for (size_t fit = subnets_.full_depth(); fit >= subnets_.shallowest() && refusal.deepest_fit == 0; --fit) {
       if (need_at(fit) <= room) refusal.deepest_fit = fit;
     }
-    refusal.message = Message("depth ", depth, " from scale ", generation.next_scale, " on needs ", refusal.needed_bytes,
-                              " bytes of the KV pool, ", refusal.available_bytes, " are free for it");
+    refusal.message =
+        Message("depth ", depth, " from scale ", generation.next_scale, " on needs ", refusal.needed_bytes,
+                " bytes of the KV pool, ", refusal.available_bytes, " are free for it");
     if (refusal.deepest_fit != 0) refusal.message += Message("; depth ", refusal.deepest_fit, " would fit");
     throw PoolError(std::move(refusal));
   }

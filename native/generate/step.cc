@@ -76,8 +76,8 @@ void Stepper::AddGroup(const Unit& unit) {
       sequence.label = generation.LabelOf(sequence.lease_sequence, config_);
       sequence.label_index = generation.label_index[sequence.lease_sequence];
       sequence.x_row = batch_.num_rows;
-      sequence.needs_logits = branch == 0 ? draws || generation.request.losses
-                                          : draws && generation.request.guidance[scale.index] != 0;
+      sequence.needs_logits =
+          branch == 0 ? draws || generation.request.losses : draws && generation.request.guidance[scale.index] != 0;
       batch_.sequences.push_back(sequence);
       batch_.num_rows += num_tokens;
     }

@@ -16,24 +16,25 @@ namespace HWY_NAMESPACE {
 inline constexpr float kGeluCubic = 0.044715f;
 inline constexpr float kGeluFactor = 0.79788456080286535588f;  // √(2/π)
 
-// 1 + e^(−2u) = 1 / s
-HWY_INLINE VF GeluDenominator(DF df, VF y) {
+// e^(−2u), at most 2^126.
+HWY_INLINE VF GeluExponential(DF df, VF y) {
   const VF square = hn::Mul(y, y);
   const VF u = hn::Mul(y, hn::MulAdd(square, hn::Set(df, kGeluCubic), hn::Set(df, 1.0f)));
   constexpr float kFactor = -2.0f * kGeluFactor * 1.44269504088896340736f;
-  const VF exponent = hn::Min(hn::Mul(u, hn::Set(df, kFactor)), hn::Set(df, 126.0f));
-  return hn::Add(hn::Set(df, 1.0f), Exp2(df, exponent));
+  return Exp2(df, hn::Min(hn::Mul(u, hn::Set(df, kFactor)), hn::Set(df, 126.0f)));
 }
 
-HWY_INLINE VF Gelu(DF df, VF y) { return hn::Div(y, GeluDenominator(df, y)); }
+HWY_INLINE VF Gelu(DF df, VF y) { return hn::Div(y, hn::Add(hn::Set(df, 1.0f), GeluExponential(df, y))); }
 
-// gelu'(y) = s + y · 2 s (1 − s) · √(2/π) (1 + 3 · 0.044715 y²), given s.
-HWY_INLINE VF GeluSlope(DF df, VF y, VF s) {
+// gelu'(y) = s + y · s (1 − s) · 2 √(2/π) (1 + 3 · 0.044715 y²). Sets s.
+HWY_INLINE VF GeluSlope(DF df, VF y, VF& s) {
+  const VF e = GeluExponential(df, y);
+  s = hn::Div(hn::Set(df, 1.0f), hn::Add(hn::Set(df, 1.0f), e));
   // Beyond |y| = 100, s (1 − s) is nothing, whatever it is multiplied by; within, the bound changes nothing.
   const VF square = hn::Min(hn::Mul(y, y), hn::Set(df, 1e4f));
   const VF du = hn::MulAdd(square, hn::Set(df, 6.0f * kGeluCubic * kGeluFactor), hn::Set(df, 2.0f * kGeluFactor));
-  const VF ds = hn::Mul(hn::Mul(s, hn::Sub(hn::Set(df, 1.0f), s)), du);
-  return hn::MulAdd(y, ds, s);
+  // s (1 − s) as e · s · s: the difference would cancel where s is close to 1.
+  return hn::MulAdd(y, hn::Mul(hn::Mul(hn::Mul(e, s), s), du), s);
 }
 
 }  // namespace HWY_NAMESPACE

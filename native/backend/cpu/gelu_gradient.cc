@@ -55,14 +55,16 @@ void GeluGradientOnTarget(Context& context, const GeluGradientArgs& args) {
     size_t i = first;
     for (; i + kLanes <= end; i += kLanes) {
       const VF y = hn::LoadU(df, args.u + i);
-      const VF s = hn::Div(hn::Set(df, 1.0f), GeluDenominator(df, y));
-      hn::StoreU(hn::Mul(hn::LoadU(df, args.dout + i), GeluSlope(df, y, s)), df, args.du + i);
+      VF s;
+      const VF slope = GeluSlope(df, y, s);
+      hn::StoreU(hn::Mul(hn::LoadU(df, args.dout + i), slope), df, args.du + i);
       if (args.out != nullptr) hn::StoreU(hn::Mul(y, s), df, args.out + i);
     }
     if (i == end) return;
     const VF y = LoadFew(df, args.u + i, end - i);
-    const VF s = hn::Div(hn::Set(df, 1.0f), GeluDenominator(df, y));
-    StoreFew(df, hn::Mul(LoadFew(df, args.dout + i, end - i), GeluSlope(df, y, s)), args.du + i, end - i);
+    VF s;
+    const VF slope = GeluSlope(df, y, s);
+    StoreFew(df, hn::Mul(LoadFew(df, args.dout + i, end - i), slope), args.du + i, end - i);
     if (args.out != nullptr) StoreFew(df, hn::Mul(y, s), args.out + i, end - i);
   });
 }

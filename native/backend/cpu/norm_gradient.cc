@@ -40,6 +40,7 @@ constexpr size_t kColumns = 128;  // of a task: a few lines of every row, sums i
 // body(spans of one sequence, first column, end column) for groups of columns of every sequence, in parallel.
 template <typename Body>
 void ForEachSequence(Context& context, std::span<const GradientSpan> spans, size_t width, const Body& body) {
+  if (spans.empty() || spans.back().compact_row + spans.back().num_rows == 0) return;
   const size_t num_groups = (width + kColumns - 1) / kColumns;
   // A span that continues its predecessor's sequence has nothing to do.
   context.pool().ParallelFor(spans.size() * num_groups, [&](size_t task, size_t) {

@@ -1,5 +1,5 @@
-// Nothing is allocated between a generation's admission and its end, whatever else runs; a depth switch allocates nothing
-// either. Counted by replacing the global operator new of the test program.
+// Nothing is allocated between a generation's admission and its end, whatever else runs; a depth switch allocates
+// nothing either. Counted by replacing the global operator new of the test program.
 #include <gtest/gtest.h>
 
 #include <atomic>

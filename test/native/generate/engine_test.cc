@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <cmath>
 #include <limits>
 #include <random>
 
@@ -193,6 +194,73 @@ TEST(Engine, ForcedTokensAndCaptureReplayAGeneration) {
   }
 }
 
+TEST(Engine, LossesAreTheCrossEntropyOfTheConditionalLogits) {
+  TestModel model;
+  const auto engine = Open(model, 2);
+  std::mt19937_64 random(4);
+  for (const size_t num_images : {size_t{1}, size_t{3}, size_t{50}}) {  // the last one in parts
+    Request request = Simple(std::vector<int32_t>(num_images, 2), 1, {6, 3, 6, 2}, 0);
+    for (size_t i = 0; i < num_images * kTokens; ++i)
+      request.forced_tokens.push_back(static_cast<int32_t>(random() % 32));
+    request.losses = request.capture = true;
+    Recording captured, guided;
+    engine->Start(request, captured.MakeListener());
+    ASSERT_TRUE(captured.Wait().ok);
+    request.capture = false;
+    request.guidance.assign(kScales, 2.0f);
+    engine->Start(request, guided.MakeListener());
+    ASSERT_TRUE(guided.Wait().ok);
+    for (size_t k = 0; k < kScales; ++k) {
+      const ScaleResult scale = captured.scales()[k];
+      ASSERT_EQ(scale.losses.size(), scale.tokens.size());
+      for (size_t row = 0; row < scale.losses.size(); ++row) {
+        const float* logits = scale.logits.data() + row * 32;
+        double sum = 0;
+        for (size_t i = 0; i < 32; ++i) sum += std::exp(static_cast<double>(logits[i]));
+        const double expected = std::log(sum) - static_cast<double>(logits[scale.tokens[row]]);
+        EXPECT_NEAR(scale.losses[row], expected, 1e-5 * (1 + std::abs(expected)));
+      }
+      EXPECT_EQ(guided.scales()[k].losses, scale.losses);  // guidance plays no part
+    }
+  }
+  Request drawn = Simple({1}, 1);
+  drawn.losses = true;
+  Recording bad;
+  engine->Start(drawn, bad.MakeListener());
+  EXPECT_EQ(bad.Wait().code, ErrorCode::kInvalidArgument);
+}
+
+TEST(Engine, LossesThatAreNotFiniteFailTheirGeneration) {
+  TestModel model;
+  std::vector<float>& embedding = model.Values("var.class_emb.weight");
+  for (size_t i = 0; i < 24; ++i) embedding[3 * 24 + i] = 3e38f;  // label 3
+  const auto engine = Open(model);
+  Request request = Simple({3}, 1, {6, 6, 6, 6}, 0);
+  request.forced_tokens.assign(kTokens, 1);
+  request.losses = true;
+  Recording recording;
+  engine->Start(request, recording.MakeListener());
+  EXPECT_EQ(recording.Wait().code, ErrorCode::kNotFinite);
+  ExpectIdle(*engine);
+}
+
+// scale_ms counts the steps in which a scale had rows: alone, that is all the time there is.
+TEST(Engine, AloneNothingIsWaitedFor) {
+  TestModel model;
+  const auto engine = Open(model);
+  Recording recording;
+  engine->Start(Simple(std::vector<int32_t>(60, 1), 3), recording.MakeListener());
+  ASSERT_TRUE(recording.Wait().ok);
+  double in_steps = 0;
+  for (const ScaleResult& scale : recording.scales()) {
+    EXPECT_GT(scale.scale_ms, 0);
+    in_steps += scale.scale_ms;
+  }
+  const double elapsed = recording.scales().back().elapsed_ms;
+  EXPECT_LE(in_steps, elapsed);
+  EXPECT_GT(in_steps, 0.3 * elapsed);
+}
+
 TEST(Engine, DecodeOfAGenerationIsDecodeOfItsTokens) {
   TestModel model;
   const auto engine = Open(model);
@@ -279,9 +347,6 @@ TEST(Engine, PreviewsAreMadeWhenAskedFor) {
   ASSERT_TRUE(done.Wait().ok);
   EXPECT_EQ(decode.scales().back().preview, image);
 }
-
-// Random arrivals, depths, raises, cancels and releases from several threads: no generation is lost, nothing leaks, the
-// budget holds. Under ThreadSanitizer this is the race test.
 
 }  // namespace
 }  // namespace nextscale

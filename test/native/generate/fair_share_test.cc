@@ -1,5 +1,5 @@
-// The order of service, in work units instead of time: nobody starves, nobody waits much longer than it takes alone, and a
-// short generation does not feel how long the others are.
+// The order of service, in work units instead of time: nobody starves, nobody waits much longer than it takes alone,
+// and a short generation does not feel how long the others are.
 #include "native/generate/fair_share.h"
 
 #include <gtest/gtest.h>
@@ -20,8 +20,8 @@ struct Job {
   double arrival = 0;
   // What became of it.
   double begin = -1, end = -1;
-  double waited = 0;          // work of steps without it
-  double longest_gap = 0;     // of them in a row
+  double waited = 0;           // work of steps without it
+  double longest_gap = 0;      // of them in a row
   size_t num_competitors = 0;  // most at once, itself included
   // State.
   FairShare::Account account;
@@ -75,8 +75,7 @@ class Machine {
         share_.Join(job.account);
       }
       const size_t rows = 2 * tokens_[job.scale_index];
-      candidates_.push_back(
-          {&job.account, rows, job.depths[job.scale_index], job.num_images - job.images_begun, 0});
+      candidates_.push_back({&job.account, rows, job.depths[job.scale_index], job.num_images - job.images_begun, 0});
       ready_.push_back(&job);
     }
     for (Job* job : ready_) job->num_competitors = std::max(job->num_competitors, ready_.size());
@@ -184,8 +183,8 @@ TEST(FairShare, WaitingAndLatencyAreBounded) {
   EXPECT_LE(worst_latency, 3.0);
 }
 
-// Where a batch cannot hold an image of everybody, turns are taken; the gap between two services of the same one is bounded by
-// the number of competitors and the size of its own part, however many come after it.
+// Where a batch cannot hold an image of everybody, turns are taken; the gap between two services of the same one is
+// bounded by the number of competitors and the size of its own part, however many come after it.
 TEST(FairShare, NobodyStarvesBesideAnEndlessStreamOfSmallOnes) {
   for (const size_t max_rows : {size_t{512}, size_t{1024}, kNoLimit}) {
     std::vector<Job> jobs = {Uniform(4, 16, kVar256.size())};

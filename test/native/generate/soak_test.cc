@@ -1,6 +1,6 @@
-// Random load from several threads: arrivals, depths, raises, aborts, budgets, callers that read late, scores, pictures,
-// previews. Nothing is lost, leaks, passes the budget, or changes a token. NEXTSCALE_SOAK_SECONDS says for how long; under
-// ThreadSanitizer this is the long race test (see CONTRIBUTING.md).
+// Random load from several threads: arrivals, depths, raises, aborts, budgets, callers that read late, scores,
+// pictures, previews. Nothing is lost, leaks, passes the budget, or changes a token. NEXTSCALE_SOAK_SECONDS says for
+// how long; under ThreadSanitizer this is the long race test (see CONTRIBUTING.md).
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -78,7 +78,7 @@ class Client {
   struct Running {
     const Known* known;
     uint64_t id;
-    bool same_plan, cancelled;  // nothing was changed on the way; somebody cancelled it
+    bool same_plan, cancelled;             // nothing was changed on the way; somebody cancelled it
     std::shared_ptr<Recording> recording;  // its listener holds it, too: an end that comes too late finds it
   };
 
@@ -193,17 +193,17 @@ TEST(Soak, RandomLoad) {
     const auto round_end = std::min(end, Time::now() + std::chrono::milliseconds(static_cast<int>(300 + seconds * 50)));
     std::vector<std::thread> threads;
     for (size_t client = 0; client < kClients; ++client) {
-      threads.emplace_back([&, client] {
-        Client(*engine, catalogue, counts, round * kClients + client).RunUntil(round_end);
-      });
+      threads.emplace_back(
+          [&, client] { Client(*engine, catalogue, counts, round * kClients + client).RunUntil(round_end); });
     }
     for (std::thread& thread : threads) thread.join();
     ExpectIdle(*engine);
     ASSERT_FALSE(testing::Test::HasFailure()) << "in round " << round;
   }
-  std::printf("%zu finished, %zu cancelled, %zu refused, depth set %zu times (refused %zu), %zu jobs, %zu late scales\n",
-              counts.finished.load(), counts.cancelled.load(), counts.refused.load(), counts.raised.load(),
-              counts.raises_refused.load(), counts.jobs.load(), counts.late.load());
+  std::printf(
+      "%zu finished, %zu cancelled, %zu refused, depth set %zu times (refused %zu), %zu jobs, %zu late scales\n",
+      counts.finished.load(), counts.cancelled.load(), counts.refused.load(), counts.raised.load(),
+      counts.raises_refused.load(), counts.jobs.load(), counts.late.load());
   EXPECT_GT(counts.finished, 0u);
   EXPECT_GT(counts.jobs, 0u);
 }
