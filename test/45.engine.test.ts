@@ -4,6 +4,7 @@ import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { internal } from "../lib/internal.js";
 import { loadModel } from "../lib/load.js";
 import type { Model } from "../lib/model.js";
+import { bundledModelPath } from "../lib/native/binding.js";
 import type { GenerateOptions } from "../lib/types.js";
 import { Golden, goldenConfig, goldenPath, maxDifference, openGolden } from "./support/golden.js";
 import { rejection } from "./support/rejections.js";
@@ -229,10 +230,11 @@ test("the bundled model is the default, and says so", async () => {
   const [one, two] = [await loadModel(), await loadModel("digits", { device: "cpu" })];
   expect(one).toMatchObject({ device: "cpu", deviceReason: "this build has no CUDA backend" });
   expect(two).toMatchObject({ device: "cpu", deviceReason: "asked for", architecture: model.architecture });
-  expect(await draw(one, { labels: 5, seed: 1, topK: 1, guidance: 1 })).toEqual(
-    await draw(model, { labels: 5, seed: 1, topK: 1, guidance: 1 }),
-  );
-  await Promise.all([one.dispose(), two.dispose()]);
+  expect(one).toMatchObject({ depths: [2, 4, 8], bridge: 4, strategy: "even" }); // a supernet
+  const named = await loadModel(bundledModelPath());
+  const options = { labels: 5, seed: 1, topK: 1, guidance: 1 };
+  expect(await draw(one, options)).toEqual(await draw(named, options));
+  await Promise.all([one, two, named].map((opened) => opened.dispose()));
 });
 
 test("progress of loading rises to 1, and an abort during loading rejects", async () => {

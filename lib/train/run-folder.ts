@@ -36,7 +36,9 @@ export interface RunRecord {
 }
 
 const CHECKPOINT = /^step-(\d{6,})\.checkpoint$/;
-const TEMPORARY = /^\.step-\d{6,}\.checkpoint\..*\.tmp$/;
+/** What atomic writes and the probe of a killed process leave. */
+const TEMPORARY =
+  /^\.(?:(?:step-\d{6,}\.checkpoint|run\.json|metrics\.jsonl|model\.safetensors|report\.html)\..*|probe-\d+)\.tmp$/;
 
 export class RunFolder {
   constructor(

@@ -29,9 +29,7 @@ struct WeightGradientArgs {
   size_t a_stride = 0;
   size_t num_rows = 0;        // M
   size_t n = 0, k = 0;
-  float* workspace = nullptr;  // 64-byte aligned, WeightGradientWorkspace(num_rows, n, k) floats
 };
-size_t WeightGradientWorkspace(size_t num_rows, size_t n, size_t k);
 void WeightGradient(Context& context, const WeightGradientArgs& args);
 
 }  // namespace nextscale

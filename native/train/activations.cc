@@ -2,8 +2,6 @@
 
 #include <algorithm>
 
-#include "native/ops/linear_gradient.h"
-
 namespace nextscale {
 namespace {
 
@@ -48,16 +46,6 @@ void PlanBlock(Planner& planner, const ModelConfig& config, const Sizes& sizes, 
   planner.Take(block.out, sizes.rows * sizes.width);
 }
 
-size_t LargestWeightGradientWorkspace(const ModelConfig& config, const Sizes& sizes, size_t images) {
-  const size_t width = config.var.width, mlp = config.var.mlp_width;
-  return std::max(
-      {WeightGradientWorkspace(sizes.rows, 3 * width, width), WeightGradientWorkspace(sizes.rows, width, width),
-       WeightGradientWorkspace(sizes.rows, mlp, width), WeightGradientWorkspace(sizes.rows, width, mlp),
-       WeightGradientWorkspace(sizes.rows, config.vae.codebook_size, width),
-       WeightGradientWorkspace(sizes.rows, width, config.vae.code_dim),
-       WeightGradientWorkspace(images, 6 * width, width), WeightGradientWorkspace(images, 2 * width, width)});
-}
-
 void PlanShared(Planner& planner, const ModelConfig& config, const PassOptions& options, const Sizes& sizes,
                 Activations& plan) {
   const size_t width = config.var.width, images = options.micro_batch;
@@ -81,7 +69,6 @@ void PlanShared(Planner& planner, const ModelConfig& config, const PassOptions& 
   planner.Take(plan.token_sums, config.num_tokens() * width);
   planner.Take(plan.qkv_bias_gradient, 3 * width);
   planner.Take(plan.head_factor_gradient, config.var.num_heads);
-  planner.Take(plan.weight_gradient, LargestWeightGradientWorkspace(config, sizes, images));
 }
 
 }  // namespace

@@ -55,7 +55,6 @@ class Activations {
   Buffer token_sums;                 // [num_tokens, C]
   Buffer qkv_bias_gradient;          // [3C]
   Buffer head_factor_gradient;       // [H]
-  Buffer weight_gradient;            // workspace of that op
   size_t modulation_stride = 0;      // depth · 6C + 2C
 
  private:

@@ -43,8 +43,7 @@ void Pass::AddWeightGradient(Context& context, const LinearPlace& place, const f
                            .a_stride = a_stride,
                            .num_rows = num_rows,
                            .n = place.n,
-                           .k = place.k,
-                           .workspace = memory_.weight_gradient.as<float>()});
+                           .k = place.k});
 }
 
 // Finds the gradient of the logits in wide1.

@@ -282,7 +282,6 @@ void RepackTransposed(Context& context, const float* weights, PackedMatrix& pack
   HWY_DYNAMIC_DISPATCH(RepackTransposedOnTarget)(context, weights, packed);
 }
 
-size_t WeightGradientWorkspace(size_t, size_t, size_t) { return 0; }  // this backend reads dy and `a` as they lie
 
 void WeightGradient(Context& context, const WeightGradientArgs& args) {
   CheckWeightGradient(args);

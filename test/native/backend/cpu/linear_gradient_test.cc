@@ -31,7 +31,6 @@ struct Case {
   }
 
   void Run(Context& context, std::vector<float>& to_weights, std::vector<float>& to_bias) const {
-    Buffer workspace(WeightGradientWorkspace(m, n, k) * sizeof(float));
     WeightGradient(context, {.dweights = to_weights.data(),
                              .dbias = with_bias ? to_bias.data() : nullptr,
                              .dy = dy.data(),
@@ -40,8 +39,7 @@ struct Case {
                              .a_stride = a_stride,
                              .num_rows = m,
                              .n = n,
-                             .k = k,
-                             .workspace = workspace.as<float>()});
+                             .k = k});
   }
 
   double Dy(size_t row, size_t c) const { return static_cast<double>(dy[row * dy_stride + c]); }
