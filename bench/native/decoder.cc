@@ -13,9 +13,8 @@
 
 #include "bench/native/peak.h"
 #include "bench/native/random_model.h"
+#include "native/backend/cpu/cpu_backend.h"
 #include "native/model/vae.h"
-#include "native/ops/conv.h"
-#include "native/ops/linear.h"
 
 namespace nextscale::bench {
 namespace {
@@ -160,7 +159,8 @@ double DecoderGflop() {
 }
 
 void Run(size_t threads, int repeats, DType dtype, const char* dtype_name) {
-  Context context(threads);
+  CpuBackend backend(threads);
+  Context& context = backend.context();
   double gemm_rate = GemmGflops(context);
   std::printf("{\"threads\":%zu,\"dtype\":\"%s\",", threads, dtype_name);
   TimeConvolutions(context, dtype, repeats, gemm_rate);
@@ -168,11 +168,11 @@ void Run(size_t threads, int repeats, DType dtype, const char* dtype_name) {
   const ModelConfig config = ReleasedConfig(16);
   const RandomTokenizer tokenizer(config, dtype);
   const auto start = Clock::now();
-  Decoder decoder(config, tokenizer.table(), context);
+  Decoder decoder(backend, config, tokenizer.table());
   const double pack_seconds = SecondsSince(start);
   std::vector<float> f_hat(32 * 16 * 16), image(3 * 256 * 256);
   for (size_t i = 0; i < f_hat.size(); ++i) f_hat[i] = static_cast<float>(std::sin(0.37 * static_cast<double>(i)));
-  const Times decode = Measure(repeats, [&] { decoder.Decode(context, f_hat.data(), image.data()); });
+  const Times decode = Measure(repeats, [&] { decoder.Decode(f_hat.data(), image.data(), nullptr); });
   gemm_rate = std::max(gemm_rate, GemmGflops(context));
   const double gflop = DecoderGflop(), ratio = decode.best / (gflop / gemm_rate);
   std::fprintf(stderr,

@@ -18,6 +18,7 @@
 
 #include "bench/native/peak.h"
 #include "bench/native/random_model.h"
+#include "native/backend/cpu/cpu_backend.h"
 #include "native/generate/engine.h"
 #include "native/io/safetensors.h"
 
@@ -148,11 +149,10 @@ int Main(std::map<std::string, std::string> options) {
   }
   auto file = std::make_shared<SafetensorsFile>(path);
   EngineOptions engine_options;
-  engine_options.threads = threads;
   engine_options.kv_dtype = parse(kv_name);
   engine_options.kv_bytes = size_t{4} << 30;
   const auto open_start = Clock::now();
-  Engine engine(config, file->table(), engine_options, file, [](double) {});
+  Engine engine(config, file->table(), engine_options, MakeCpuBackend(threads), file, [](double) {});
   const double open_ms = MsSince(open_start);
 
   std::vector<int32_t> depths(config.num_scales(), static_cast<int32_t>(depth));

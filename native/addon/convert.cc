@@ -141,7 +141,7 @@ ModelSpec ToModelSpec(Napi::Value value) {
   ModelSpec spec;
   spec.source = ToTensorSource(object);
   spec.config = ToConfig(object.Get("config"));
-  spec.options.threads = ToThreads(object.Get("threads"));
+  spec.threads = ToThreads(object.Get("threads"));
   spec.options.kv_bytes = ToSize(object.Get("kvBytes"), "kvBytes", kMaxSafeInteger);
   spec.options.kv_dtype = ToDType(object.Get("kvDtype"), "kvDtype");
   spec.options.strategy = ToStrategy(object.Get("strategy"));

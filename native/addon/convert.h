@@ -17,6 +17,7 @@ struct ModelSpec {
   TensorSource source;
   ModelConfig config;
   EngineOptions options;
+  size_t threads = 1;
 };
 
 ModelSpec ToModelSpec(Napi::Value value);

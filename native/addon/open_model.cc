@@ -11,6 +11,7 @@
 #include "native/addon/model_handle.h"
 #include "native/addon/tensor_files.h"
 #include "native/addon/values.h"
+#include "native/backend/cpu/cpu_backend.h"
 
 namespace nextscale::addon {
 namespace {
@@ -40,7 +41,7 @@ class Progress {
 std::unique_ptr<Engine> Load(const ModelSpec& spec, Progress& progress) {
   Validate(spec.config);
   TensorFiles source = OpenTensorFiles(spec.source);
-  return std::make_unique<Engine>(spec.config, std::move(source.tensors), spec.options, source.files,
+  return std::make_unique<Engine>(spec.config, std::move(source.tensors), spec.options, MakeCpuBackend(spec.threads), source.files,
                                   [&](double done) { progress(done); });
 }
 

@@ -12,6 +12,8 @@ std::string_view CodeName(ErrorCode code) {
     case ErrorCode::kAborted: return "ABORTED";
     case ErrorCode::kDisposed: return "DISPOSED";
     case ErrorCode::kNotFinite: return "NOT_FINITE";
+    case ErrorCode::kDeviceUnavailable: return "DEVICE_UNAVAILABLE";
+    case ErrorCode::kDeviceLost: return "DEVICE_LOST";
     case ErrorCode::kInternal: return "INTERNAL";
   }
   return "INTERNAL";

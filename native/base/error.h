@@ -21,6 +21,8 @@ enum class ErrorCode {
   kAborted,            // the caller cancelled
   kDisposed,           // the object was closed
   kNotFinite,          // NaN or infinity where a number was needed
+  kDeviceUnavailable,  // no such device, or it cannot be used
+  kDeviceLost,         // something failed on the device; the model is of no use any more, the process is
   kInternal,           // a bug in nextscale
 };
 

@@ -1,16 +1,17 @@
 #include "native/cache/kv_pool.h"
 
 #include <algorithm>
+#include <utility>
 
 #include "native/base/error.h"
 
 namespace nextscale {
 
-KvPool::KvPool(size_t budget_bytes, size_t row_bytes)
-    : budget_bytes_(budget_bytes),
+KvPool::KvPool(Buffer rows, size_t row_bytes)
+    : rows_(std::move(rows)),
+      budget_bytes_(rows_.bytes()),
       row_bytes_(row_bytes),
-      capacity_(std::min<size_t>(budget_bytes / row_bytes, kNone)),
-      rows_(capacity_ * row_bytes),
+      capacity_(std::min<size_t>(budget_bytes_ / row_bytes, kNone)),
       next_(capacity_ * sizeof(uint32_t)) {}
 
 bool KvPool::Reserve(size_t slots) {

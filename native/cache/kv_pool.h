@@ -24,8 +24,8 @@ struct KvChain {
 
 class KvPool {
  public:
-  // Throws Error(kOutOfMemory) when the address space cannot be had.
-  KvPool(size_t budget_bytes, size_t row_bytes);
+  // rows: memory of a device for budget_bytes / row_bytes rows.
+  KvPool(Buffer rows, size_t row_bytes);
 
   size_t budget_bytes() const { return budget_bytes_; }
   size_t row_bytes() const { return row_bytes_; }
@@ -47,8 +47,8 @@ class KvPool {
  private:
   static constexpr uint32_t kNone = 0xFFFFFFFFu;
 
+  Buffer rows_;  // [capacity, row_bytes]
   size_t budget_bytes_, row_bytes_, capacity_;
-  Buffer rows_;             // [capacity, row_bytes]
   Buffer next_;             // uint32 per slot: the slot after it in its chain or in the free list
   uint32_t free_ = kNone;   // head of the free list: slots that were used before, latest first
   uint32_t untouched_ = 0;  // slots from here on were never taken

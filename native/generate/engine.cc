@@ -13,24 +13,21 @@
 namespace nextscale {
 namespace {
 
-// Rows of one batch: enough that one image of every generation of a busy engine fits in, few enough that a step stays
-// short. A row's memory traffic grows with the width and its work with the width squared, so that narrow models are at
-// their best with fewer rows.
-size_t MaxRows(const ModelConfig& config) {
-  const size_t rows = std::clamp<size_t>(8 * config.var.width, 2048, 8192);
-  return std::max(rows, 2 * config.side() * config.side());
+// Rows of one batch: at least one image with both branches.
+size_t MaxRows(const ModelConfig& config, const Backend& backend) {
+  return std::max(backend.batch_rows(config.var.width), 2 * config.side() * config.side());
 }
 
 // A tokenizer may come alone: then the engine encodes and decodes, and nothing can be started.
 bool HasTransformer(const TensorTable& tensors) { return tensors.HasAny("var."); }
 
-TransformerWeights Load(const ModelConfig& config, const TensorTable& tensors, Context& context,
+TransformerWeights Load(const ModelConfig& config, const TensorTable& tensors, Backend& backend,
                         const std::function<void(double)>& progress) {
   constexpr double kTransformerShare = 0.9;  // the rest is the tokenizer's
   Validate(config);
   if (!HasTransformer(tensors)) return {};
   const double total = static_cast<double>(TransformerBytes(config, tensors));
-  return LoadTransformer(config, tensors, context, [&](size_t bytes) {
+  return LoadTransformer(config, tensors, backend, [&](size_t bytes) {
     if (progress) progress(kTransformerShare * static_cast<double>(bytes) / total);
   });
 }
@@ -39,14 +36,18 @@ TransformerWeights Load(const ModelConfig& config, const TensorTable& tensors, C
 
 struct Engine::Impl {
   Impl(const ModelConfig& model_config, TensorTable tensors, const EngineOptions& options,
-       std::shared_ptr<const void> files_alive, const std::function<void(double)>& progress)
+       std::unique_ptr<Backend> its_backend, std::shared_ptr<const void> files_alive,
+       const std::function<void(double)>& progress)
       : config(model_config),
-        context(options.threads),
+        backend(std::move(its_backend)),
         has_transformer(HasTransformer(tensors)),
-        transformer(config, Load(config, tensors, context, progress), options.kv_dtype, MaxRows(config)),
-        tokenizer(config, std::move(tensors), context, std::move(files_alive)),
-        stepper(config, context, transformer, tokenizer.quantizer()),
-        scheduler(config, options.kv_bytes, transformer.kv_row_bytes(), options.strategy, transformer.max_rows()) {
+        transformer(*backend, config, Load(config, tensors, *backend, progress), options.kv_dtype,
+                    has_transformer ? MaxRows(config, *backend) : 0),
+        tokenizer(*backend, config, std::move(tensors), std::move(files_alive)),
+        stepper(*backend, config, transformer, tokenizer.quantizer()),
+        scheduler(config, backend->Allocate(options.kv_bytes, "the KV pool"), transformer.kv_row_bytes(),
+                  options.strategy, transformer.max_rows()) {
+    backend->Wait();
     if (progress) progress(1.0);
     thread = std::thread([this] { Loop(); });
   }
@@ -68,11 +69,18 @@ struct Engine::Impl {
     };
   }
   float* Latent(const Generation& generation, size_t image) const {
-    return generation.f_hat.as<float>() + image * config.vae.code_dim * config.side() * config.side();
+    return generation.f_hat.as<float>() + image * LatentSize();
+  }
+  size_t LatentSize() const { return config.vae.code_dim * config.side() * config.side(); }
+  // f_hat of all images, on the host. Their place was made at the start.
+  const float* ReadLatents(const Generation& generation) {
+    backend->Download(latents.data(), Latent(generation, 0), generation.num_images * LatentSize() * sizeof(float));
+    backend->Wait();
+    return latents.data();
   }
 
   const ModelConfig config;
-  Context context;
+  const std::unique_ptr<Backend> backend;  // outlives all that holds its memory
   const bool has_transformer;
   Transformer transformer;
   Tokenizer tokenizer;
@@ -87,6 +95,7 @@ struct Engine::Impl {
   std::vector<GenerationPtr> started;
   std::vector<Unit> units;
   std::vector<Scheduler::Ended> ended, failed;
+  std::vector<float> latents;
   double jobs_debt_ms = 0;
 
   std::mutex close_mutex;
@@ -137,7 +146,11 @@ bool Engine::Impl::RunJob() {
 void Engine::Impl::Start(const GenerationPtr& generation) {
   try {
     if (scheduler.NeedsCalibration(*generation)) scheduler.Calibrate(stepper.MeasureBlock());
-    generation->Prepare(context, transformer.weights(), config);
+    generation->Prepare(*backend, transformer.weights(), config);
+    const Request& request = generation->request;
+    if (request.preview == Preview::kLinear || request.capture) {
+      latents.resize(std::max(latents.size(), generation->num_images * LatentSize()));
+    }
     scheduler.MakeLease(*generation);
   } catch (...) {
     End(generation, FromCurrentException());
@@ -185,7 +198,12 @@ void Engine::Impl::EndScale(const GenerationPtr& generation) {
     generation->load += 0.5 * (std::max(1.0, wall / std::max(scale.cost_ms, 1e-6)) - generation->load);
     generation->last_end = Clock::now();
     if (generation->request.capture) {
-      result.f_hat.assign(Latent(*generation, 0), Latent(*generation, generation->num_images));
+      const float* const found = ReadLatents(*generation);
+      result.f_hat.resize(generation->num_images * LatentSize());
+      for (size_t image = 0; image < generation->num_images; ++image) {
+        ToPlanar(found + image * LatentSize(), config.side() * config.side(), config.vae.code_dim,
+                 result.f_hat.data() + image * LatentSize());
+      }
     }
     if (generation->request.preview == Preview::kDecode) return DecodePreview(generation);
     if (generation->request.preview == Preview::kLinear) {
@@ -200,8 +218,9 @@ void Engine::Impl::EndScale(const GenerationPtr& generation) {
       } else {
         result.preview.clear();
       }
+      const float* const found = matrix ? ReadLatents(*generation) : nullptr;
       for (size_t image = 0; matrix && image < generation->num_images; ++image) {
-        LinearPreview(matrix->data(), Latent(*generation, image), config.vae.code_dim, pixels,
+        LinearPreview(matrix->data(), found + image * LatentSize(), config.vae.code_dim, pixels,
                       result.preview.data() + image * pixels * 3);
       }
     }
@@ -258,8 +277,10 @@ void Engine::Impl::Shut() noexcept {
 }
 
 Engine::Engine(const ModelConfig& config, TensorTable tensors, const EngineOptions& options,
-               std::shared_ptr<const void> files_alive, const std::function<void(double)>& progress)
-    : impl_(std::make_unique<Impl>(config, std::move(tensors), options, std::move(files_alive), progress)) {}
+               std::unique_ptr<Backend> backend, std::shared_ptr<const void> files_alive,
+               const std::function<void(double)>& progress)
+    : impl_(std::make_unique<Impl>(config, std::move(tensors), options, std::move(backend), std::move(files_alive),
+                                   progress)) {}
 
 Engine::~Engine() { Close(); }
 

@@ -1,8 +1,8 @@
 // The engine of one model: one thread that advances every running generation, scale by scale, in shared batches.
 //
 // Everything public here may be called from any thread and returns at once; results arrive through callbacks on the
-// engine's thread (they must not call back into the engine and must not throw). The engine thread is worker 0 of the
-// model's own thread pool.
+// engine's thread (they must not call back into the engine and must not throw). The engine thread is the one that
+// issues ops to the model's own backend.
 //
 // A step: admit what fits into the pool; every running generation stands before or in some scale; FairShare picks who
 // takes part, and with how many images; their rows form one ragged batch (linear layers do not care which scale a row
@@ -22,6 +22,7 @@
 #include "native/base/error.h"
 #include "native/model/config.h"
 #include "native/model/subnet.h"
+#include "native/ops/backend.h"
 #include "native/tensor/tensor_table.h"
 
 namespace nextscale {
@@ -30,7 +31,6 @@ enum class Preview { kNone, kLinear, kDecode };
 enum class DepthReason { kPlan, kSet, kDeadline, kLate };
 
 struct EngineOptions {
-  size_t threads = 1;
   size_t kv_bytes = 0;
   DType kv_dtype = DType::kF32;
   Strategy strategy = Strategy::kEven;
@@ -110,7 +110,7 @@ class Engine {
   // work, Start throws Error(kInvalidArgument). The tensor data must stay valid until the constructor returns, and for
   // the tokenizer's encoder until destruction (it is packed at its first use): the engine keeps `files_alive` for that.
   Engine(const ModelConfig& config, TensorTable tensors, const EngineOptions& options,
-         std::shared_ptr<const void> files_alive, const std::function<void(double)>& progress);
+         std::unique_ptr<Backend> backend, std::shared_ptr<const void> files_alive, const std::function<void(double)>& progress);
   ~Engine();  // = Close()
   Engine(const Engine&) = delete;
 

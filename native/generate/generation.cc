@@ -57,14 +57,19 @@ Generation::Generation(uint64_t generation_id, Request its_request, Listener its
       depths(request.depths.begin(), request.depths.end()),
       reasons(depths.size(), DepthReason::kPlan) {}
 
-void Generation::Prepare(Context& context, const TransformerWeights& weights, const ModelConfig& config) {
+void Generation::Prepare(Backend& backend, const TransformerWeights& weights, const ModelConfig& config) {
+  constexpr const char* kWhat = "a generation";
   std::vector<int32_t> labels(num_sequences());
   for (size_t sequence = 0; sequence < labels.size(); ++sequence) labels[sequence] = LabelOf(sequence, config);
-  modulations = std::make_unique<Modulations>(context, weights, config.var.width, labels);
+  modulations = std::make_unique<Modulations>(backend, weights, config.var.width, labels);
   for (int32_t label : labels) label_index.push_back(modulations->IndexOf(label));
-  const size_t bytes = num_images * config.side() * config.side() * config.vae.code_dim * sizeof(float);
-  f_hat = Buffer(bytes);
-  for (Buffer& input : inputs) input = Buffer(bytes);
+  const size_t most_tokens = num_images * config.side() * config.side();
+  const size_t numbers = most_tokens * config.vae.code_dim;
+  f_hat = backend.Allocate(numbers * sizeof(float), kWhat);
+  for (Buffer& input : inputs) input = backend.Allocate(numbers * DTypeBytes(backend.activation_dtype()), kWhat);
+  tokens = backend.Allocate(most_tokens * sizeof(int32_t), kWhat);
+  if (request.losses) losses = backend.Allocate(most_tokens * sizeof(float), kWhat);
+  if (request.capture) logits = backend.Allocate(most_tokens * config.vae.codebook_size * sizeof(float), kWhat);
   results.resize(config.num_scales());
   for (size_t scale_index = 0; scale_index < results.size(); ++scale_index) {
     const size_t num_tokens = num_images * config.sides[scale_index] * config.sides[scale_index];
@@ -79,6 +84,9 @@ void Generation::Prepare(Context& context, const TransformerWeights& weights, co
 void Generation::Shrink() {
   modulations.reset();
   for (Buffer& input : inputs) input = Buffer();
+  tokens = Buffer();
+  losses = Buffer();
+  logits = Buffer();
   scale.result = ScaleResult();
   results.clear();
 }

@@ -44,7 +44,7 @@ struct Generation {
   }
 
   // Allocates all that its scales need and computes its modulations; the lease is made by the scheduler.
-  void Prepare(Context& context, const TransformerWeights& weights, const ModelConfig& config);
+  void Prepare(Backend& backend, const TransformerWeights& weights, const ModelConfig& config);
   // Frees all but f_hat.
   void Shrink();
 
@@ -87,8 +87,12 @@ struct Generation {
   double load = 1;                    // wall time per cost
   std::unique_ptr<Modulations> modulations;
   std::vector<size_t> label_index;  // of every sequence, in modulations
-  Buffer f_hat;                     // [B, E, P, P]
-  Buffer inputs[2];  // [B, side², E]; even and odd scales, since images of one scale may run one after another
+  // In the device's memory:
+  Buffer f_hat;      // f32 [B, P², E]
+  Buffer inputs[2];  // activations [B, side², E]; even and odd scales, since images of one scale may run one after another
+  Buffer tokens;     // int32 [B, side²] of the scale that runs
+  Buffer losses;     // f32 [B, side²], when asked for
+  Buffer logits;     // f32 [B, side², V], when captured
 };
 
 }  // namespace nextscale

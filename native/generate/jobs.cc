@@ -52,58 +52,74 @@ void JobQueue::Close(const EndResult& result) {
   for (const Job& job : left) Tell(job.done, EndResult(result));
 }
 
-Tokenizer::Tokenizer(const ModelConfig& config, TensorTable tensors, Context& context,
+Tokenizer::Tokenizer(Backend& backend, const ModelConfig& config, TensorTable tensors,
                      std::shared_ptr<const void> files_alive)
     : config_(config),
       schedule_(config.sides),
-      context_(context),
-      quantizer_(config, tensors, context),
-      decoder_(config, tensors, context),
+      backend_(backend),
+      quantizer_(backend, config, tensors),
+      decoder_(backend, config, tensors),
       tensors_(std::move(tensors)),
-      files_alive_(std::move(files_alive)) {}
+      files_alive_(std::move(files_alive)),
+      image_(backend.Allocate(3 * config.image_side() * config.image_side() * sizeof(float), "a picture")),
+      latent_(backend.Allocate(latent_size() * sizeof(float), "a latent")),
+      tokens_(backend.Allocate(schedule_.num_tokens * sizeof(int32_t), "tokens")) {}
 
 void Tokenizer::Decode(const float* f_hat, size_t image, uint8_t* u8, float* f32,
                        const std::function<bool()>& cancelled) {
-  const size_t pixels = config_.image_side() * config_.image_side();
-  if (f32 != nullptr) return decoder_.Decode(context_, f_hat, f32 + image * 3 * pixels, cancelled);
-  image_.resize(3 * pixels);
-  decoder_.Decode(context_, f_hat, image_.data(), cancelled);
-  ToBytes(image_.data(), pixels, u8 + image * 3 * pixels);
+  const size_t numbers = 3 * config_.image_side() * config_.image_side();
+  if (f32 != nullptr) {
+    decoder_.Decode(f_hat, image_.as<float>(), nullptr, cancelled);
+    backend_.Download(f32 + image * numbers, image_.data(), numbers * sizeof(float));
+  } else {
+    decoder_.Decode(f_hat, nullptr, image_.as<uint8_t>(), cancelled);
+    backend_.Download(u8 + image * numbers, image_.data(), numbers);
+  }
+  backend_.Wait();
 }
 
 void Tokenizer::DecodeTokens(const int32_t* tokens, size_t image, uint8_t* u8, float* f32,
                              const std::function<bool()>& cancelled) {
-  latent_.assign(latent_size(), 0.0f);
+  backend_.Upload(tokens_.data(), tokens, tokens_.bytes());
+  backend_.Clear(latent_.data(), latent_.bytes());
   for (size_t scale_index = 0; scale_index < schedule_.num_scales(); ++scale_index) {
-    quantizer_.AddScale(context_, scale_index, tokens + schedule_.offsets[scale_index], latent_.data());
+    quantizer_.AddScale(scale_index, tokens_.as<int32_t>() + schedule_.offsets[scale_index], latent_.as<float>());
   }
-  Decode(latent_.data(), image, u8, f32, cancelled);
+  Decode(latent_.as<float>(), image, u8, f32, cancelled);
+}
+
+void Tokenizer::EncodeOnDevice(const float* pixels) {
+  backend_.Upload(image_.data(), pixels, image_.bytes());
+  encoder().Encode(image_.as<float>(), latent_.as<float>());
+  quantizer_.Tokenize(latent_.as<float>(), tokens_.as<int32_t>());
 }
 
 void Tokenizer::Encode(const float* pixels, int32_t* tokens) {
-  latent_.resize(latent_size());
-  encoder().Encode(context_, pixels, latent_.data());
-  quantizer_.Tokenize(context_, latent_.data(), tokens);
+  EncodeOnDevice(pixels);
+  backend_.Download(tokens, tokens_.data(), tokens_.bytes());
+  backend_.Wait();
 }
 
 void Tokenizer::EncodeTrace(const float* pixels, float* f, float* f_hats) {
-  std::vector<int32_t> tokens(schedule_.num_tokens);
-  Encode(pixels, tokens.data());
-  std::copy(latent_.begin(), latent_.end(), f);
-  for (size_t scale_index = 0; scale_index < schedule_.num_scales(); ++scale_index) {
-    float* const f_hat = f_hats + scale_index * latent_size();
-    if (scale_index == 0) {
-      std::fill_n(f_hat, latent_size(), 0.0f);
-    } else {
-      std::copy_n(f_hat - latent_size(), latent_size(), f_hat);
-    }
-    quantizer_.AddScale(context_, scale_index, tokens.data() + schedule_.offsets[scale_index], f_hat);
+  EncodeOnDevice(pixels);
+  const size_t num_scales = schedule_.num_scales(), side = config_.side(), dim = config_.vae.code_dim;
+  std::vector<float> latents((1 + num_scales) * latent_size());  // f, then f_hat of every scale, as the device has them
+  backend_.Download(latents.data(), latent_.data(), latent_.bytes());
+  backend_.Clear(latent_.data(), latent_.bytes());
+  for (size_t scale_index = 0; scale_index < num_scales; ++scale_index) {
+    quantizer_.AddScale(scale_index, tokens_.as<int32_t>() + schedule_.offsets[scale_index], latent_.as<float>());
+    backend_.Download(latents.data() + (1 + scale_index) * latent_size(), latent_.data(), latent_.bytes());
+  }
+  backend_.Wait();
+  ToPlanar(latents.data(), side * side, dim, f);
+  for (size_t scale_index = 0; scale_index < num_scales; ++scale_index) {
+    ToPlanar(latents.data() + (1 + scale_index) * latent_size(), side * side, dim, f_hats + scale_index * latent_size());
   }
 }
 
 Encoder& Tokenizer::encoder() {
   if (!encoder_) {
-    encoder_ = std::make_unique<Encoder>(config_, tensors_, context_);
+    encoder_ = std::make_unique<Encoder>(backend_, config_, tensors_);
     tensors_ = TensorTable();
     files_alive_.reset();
   }

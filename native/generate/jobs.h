@@ -41,30 +41,32 @@ class JobQueue {
 class Tokenizer {
  public:
   // The encoder is packed at its first use; until then its tensors must stay valid (`files_alive` keeps them).
-  Tokenizer(const ModelConfig& config, TensorTable tensors, Context& context, std::shared_ptr<const void> files_alive);
+  Tokenizer(Backend& backend, const ModelConfig& config, TensorTable tensors, std::shared_ptr<const void> files_alive);
 
   Quantizer& quantizer() { return quantizer_; }
 
-  // Image `image` of u8 [.., S, S, 3] or f32 [.., 3, S, S]. Throws Error(kAborted) when cancelled.
+  // Image `image` of u8 [.., S, S, 3] or f32 [.., 3, S, S], from f_hat in the device's memory; all else here is the
+  // host's. Throws Error(kAborted) when cancelled.
   void Decode(const float* f_hat, size_t image, uint8_t* u8, float* f32, const std::function<bool()>& cancelled);
   void DecodeTokens(const int32_t* tokens, size_t image, uint8_t* u8, float* f32,
                     const std::function<bool()>& cancelled);
   void Encode(const float* pixels, int32_t* tokens);
-  void EncodeTrace(const float* pixels, float* f, float* f_hats);
+  void EncodeTrace(const float* pixels, float* f, float* f_hats);  // f [E, P, P], f_hats [scales, E, P, P]
 
  private:
   Encoder& encoder();
+  void EncodeOnDevice(const float* pixels);  // into latent_ and tokens_
   size_t latent_size() const { return config_.vae.code_dim * config_.side() * config_.side(); }
 
   const ModelConfig config_;
   const ScaleSchedule schedule_;
-  Context& context_;
+  Backend& backend_;
   Quantizer quantizer_;
   Decoder decoder_;
   std::unique_ptr<Encoder> encoder_;
   TensorTable tensors_;                      // until the encoder is there
   std::shared_ptr<const void> files_alive_;  // likewise
-  std::vector<float> image_, latent_;        // scratch, made at first use
+  Buffer image_, latent_, tokens_;           // in the device's memory
 };
 
 }  // namespace nextscale

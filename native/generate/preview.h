@@ -1,4 +1,4 @@
-// Pictures as bytes: of a decoded image, and of f_hat through a linear map.
+// What of f_hat a listener sees, on the host.
 #pragma once
 
 #include <cstddef>
@@ -6,10 +6,10 @@
 
 namespace nextscale {
 
-// image [3, pixels] in [0, 1] -> out [pixels, 3], rounded; values outside are clamped.
-void ToBytes(const float* image, size_t pixels, uint8_t* out);
+// rows [pixels, channels] → planar [channels, pixels]
+void ToPlanar(const float* rows, size_t pixels, size_t channels, float* planar);
 
-// out [pixels, 3] = M · (f_hat, 1): matrix [3, code_dim + 1] gives RGB in [0, 1]; f_hat [code_dim, pixels].
+// out [pixels, 3] = M · (f_hat, 1): matrix [3, code_dim + 1] gives RGB in [0, 1]; f_hat [pixels, code_dim].
 void LinearPreview(const float* matrix, const float* f_hat, size_t code_dim, size_t pixels, uint8_t* out);
 
 }  // namespace nextscale

@@ -7,13 +7,13 @@
 
 namespace nextscale {
 
-Scheduler::Scheduler(const ModelConfig& config, size_t kv_bytes, size_t kv_row_bytes, Strategy strategy,
+Scheduler::Scheduler(const ModelConfig& config, Buffer kv_rows, size_t kv_row_bytes, Strategy strategy,
                      size_t max_rows)
     : config_(config),
       schedule_(config.sides),
       subnets_(config.var.depth, strategy),
       max_rows_(max_rows),
-      pool_(kv_bytes, kv_row_bytes),
+      pool_(std::move(kv_rows), kv_row_bytes),
       policy_(schedule_, config.var.depth),
       new_depths_(config.num_scales()),
       plan_blocks_(config.num_scales()),

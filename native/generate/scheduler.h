@@ -31,7 +31,8 @@ struct Unit {
 
 class Scheduler {
  public:
-  Scheduler(const ModelConfig& config, size_t kv_bytes, size_t kv_row_bytes, Strategy strategy, size_t max_rows);
+  // kv_rows: the memory of the pool.
+  Scheduler(const ModelConfig& config, Buffer kv_rows, size_t kv_row_bytes, Strategy strategy, size_t max_rows);
 
   // Any thread.
   uint64_t Add(Request request, Listener listener);  // throws Error(kDisposed) once closed

@@ -12,7 +12,7 @@ namespace nextscale {
 
 class Stepper {
  public:
-  Stepper(const ModelConfig& config, Context& context, Transformer& transformer, Quantizer& quantizer);
+  Stepper(Backend& backend, const ModelConfig& config, Transformer& transformer, Quantizer& quantizer);
 
   // Runs the batch. Units whose generation was cancelled on the way are left unfinished. A generation whose logits are
   // not finite ends up in `failed`, the others go on. Throws on failures of the batch as a whole.
@@ -24,19 +24,22 @@ class Stepper {
 
  private:
   void AddGroup(const Unit& unit);
+  void PrepareCapture(Generation& generation) const;
+  // What follows the head, in order: issued for each unit; then one Wait; then the results are looked at.
+  void Issue(const Unit& unit, const BatchGroup& group);
+  void Draw(const Unit& unit, const BatchGroup& group);
   void Force(const Unit& unit) const;
   void Losses(const Unit& unit, const BatchGroup& group);
-  void PrepareCapture(Generation& generation) const;
-  void FinishUnit(const Unit& unit, const BatchGroup& group);
-  void Draw(Generation& generation, const BatchGroup& group, size_t image_in_group, size_t image);
-  void AddToLatent(Generation& generation, size_t image);
+  void AddToLatent(const Unit& unit);
+  void Finish(const Unit& unit);
 
   const ModelConfig config_;
   const ScaleSchedule schedule_;
-  Context& context_;
+  Backend& backend_;
   Transformer& transformer_;
   Quantizer& quantizer_;
   Batch batch_;
+  std::vector<SampleArgs> samples_;  // of one unit
 };
 
 }  // namespace nextscale

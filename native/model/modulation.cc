@@ -1,10 +1,11 @@
 #include "native/model/modulation.h"
 
 #include <algorithm>
-#include <cmath>
 
 namespace nextscale {
 namespace {
+
+constexpr const char* kWhat = "the modulations of a generation";
 
 std::vector<int32_t> Distinct(std::vector<int32_t> labels) {
   std::sort(labels.begin(), labels.end());
@@ -12,45 +13,57 @@ std::vector<int32_t> Distinct(std::vector<int32_t> labels) {
   return labels;
 }
 
-void Apply(Context& context, const LinearWeights& weights, const std::vector<float>& condition, size_t num_labels,
-           float* out, size_t out_stride) {
+void Apply(Backend& backend, const LinearWeights& weights, const Buffer& condition, size_t num_labels, float* out,
+           size_t out_stride) {
   LinearArgs args;
   args.out = out;
   args.out_stride = out_stride;
   args.a = condition.data();
+  args.a_dtype = backend.activation_dtype();
   args.a_stride = weights.matrix.k;
   args.num_rows = num_labels;
   args.weights = &weights.matrix;
-  args.bias = weights.bias.data();
-  Linear(context, args);
+  args.bias = weights.bias.as<float>();
+  backend.Linear(args);
 }
 
 }  // namespace
 
-Modulations::Modulations(Context& context, const TransformerWeights& weights, size_t width,
+Modulations::Modulations(Backend& backend, const TransformerWeights& weights, size_t width,
                          const std::vector<int32_t>& labels)
     : width_(width),
       num_blocks_(weights.blocks.size()),
       labels_(Distinct(labels)),
-      blocks_(labels_.size() * num_blocks_ * kNumChunks * width * sizeof(float)),
-      head_(labels_.size() * 2 * width * sizeof(float)) {
+      blocks_(backend.Allocate(labels_.size() * num_blocks_ * kNumChunks * width * sizeof(float), kWhat)),
+      head_(backend.Allocate(labels_.size() * 2 * width * sizeof(float), kWhat)) {
   const size_t num_labels = labels_.size(), chunks = kNumChunks * width, stride = num_blocks_ * chunks;
-  std::vector<float> condition(num_labels * width);  // silu(class embedding)
-  for (size_t i = 0; i < condition.size(); ++i) {
-    const float value = weights.class_embedding[static_cast<size_t>(labels_[i / width]) * width + i % width];
-    condition[i] = value / (1.0f + std::exp(-value));
-  }
+  const DType dtype = backend.activation_dtype();
+  const Buffer condition = backend.Allocate(num_labels * width * DTypeBytes(dtype), kWhat);
+  backend.LabelCondition({.out = condition.data(),
+                          .out_dtype = dtype,
+                          .out_stride = width,
+                          .width = width,
+                          .class_embedding = weights.class_embedding.as<float>(),
+                          .labels = labels_});
   const bool shared = weights.shared_ada.matrix.n != 0;
-  std::vector<float> common(shared ? num_labels * chunks : 0);
-  if (shared) Apply(context, weights.shared_ada, condition, num_labels, common.data(), chunks);
+  const Buffer common = backend.Allocate(shared ? num_labels * chunks * sizeof(float) : 0, kWhat);
+  if (shared) Apply(backend, weights.shared_ada, condition, num_labels, common.as<float>(), chunks);
   for (size_t block_index = 0; block_index < num_blocks_; ++block_index) {
     const BlockWeights& block = weights.blocks[block_index];
     float* out = blocks_.as<float>() + block_index * chunks;
-    if (!shared) Apply(context, block.ada, condition, num_labels, out, stride);
-    for (size_t i = 0; i < common.size(); ++i)
-      out[i / chunks * stride + i % chunks] = common[i] + block.ada_offset[i % chunks];
+    if (shared) {
+      backend.AddOffset({.out = out,
+                         .out_stride = stride,
+                         .in = common.as<float>(),
+                         .in_stride = chunks,
+                         .offset = block.ada_offset.as<float>(),
+                         .num_rows = num_labels,
+                         .width = chunks});
+    } else {
+      Apply(backend, block.ada, condition, num_labels, out, stride);
+    }
   }
-  Apply(context, weights.head_ada, condition, num_labels, head_.as<float>(), 2 * width);
+  Apply(backend, weights.head_ada, condition, num_labels, head_.as<float>(), 2 * width);
 }
 
 size_t Modulations::IndexOf(int32_t label) const {

@@ -6,7 +6,6 @@
 #include <vector>
 
 #include "native/model/weights.h"
-#include "native/ops/context.h"
 #include "native/tensor/buffer.h"
 
 namespace nextscale {
@@ -25,7 +24,7 @@ enum ModulationChunk : size_t {
 class Modulations {
  public:
   // labels: in any order, repeats allowed.
-  Modulations(Context& context, const TransformerWeights& weights, size_t width, const std::vector<int32_t>& labels);
+  Modulations(Backend& backend, const TransformerWeights& weights, size_t width, const std::vector<int32_t>& labels);
 
   // [6C], chunks as above; c = class_embedding[label]: ada(silu(c)), or offset + shared_ada(silu(c)).
   const float* Block(size_t label_index, size_t block_index) const {

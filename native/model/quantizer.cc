@@ -5,9 +5,6 @@
 
 #include "native/base/error.h"
 #include "native/model/vae.h"
-#include "native/ops/conv.h"
-#include "native/ops/quantize.h"
-#include "native/ops/resample.h"
 
 namespace nextscale {
 namespace {
@@ -44,116 +41,113 @@ std::string ResidualConvName(size_t index, size_t num_residual_convs) {
 }  // namespace
 
 struct Quantizer::Impl {
-  Impl(const ModelConfig& config, const TensorTable& tensors, Context& context)
-      : sides(config.sides), mix(config.vae.residual_mix), side(config.side()), dim(config.vae.code_dim) {
-    codebook = MakeCodebook(tensors.Floats("vae.quantize.embedding.weight", {config.vae.codebook_size, dim}),
-                            config.vae.codebook_size, dim);
-    stride = MapStride(dim);
-    const size_t map_bytes = side * side * stride * sizeof(float);
-    codes = Buffer(map_bytes);
-    upsampled = Buffer(map_bytes);
-    convolved = Buffer(map_bytes);
-    rest = Buffer(side * side * dim * sizeof(float));
-    if (std::abs(mix) <= 1e-6f) return;  // reference: nn.Identity, no tensors
-    const size_t num_convs = config.vae.num_residual_convs == 0 ? config.num_scales() : config.vae.num_residual_convs;
-    for (size_t i = 0; i < num_convs; ++i) {
-      const std::string name = ResidualConvName(i, config.vae.num_residual_convs);
-      const std::string weight = name + ".weight";
-      residual_convs.push_back(PackConv(context, tensors.Get(weight, {dim, dim, 3, 3}),
-                                        tensors.Floats(name + ".bias", {dim}), weight.c_str()));
+  Impl(Backend& its_backend, const ModelConfig& config, const TensorTable& tensors)
+      : backend(its_backend),
+        sides(config.sides),
+        mix(std::abs(config.vae.residual_mix)),
+        side(config.side()),
+        dim(config.vae.code_dim) {
+    codebook = backend.MakeCodebook(tensors.Floats("vae.quantize.embedding.weight", {config.vae.codebook_size, dim}),
+                                    config.vae.codebook_size, dim);
+    const size_t latent_bytes = side * side * dim * sizeof(float);
+    rest = backend.Allocate(latent_bytes, kWhat);
+    rows = backend.Allocate(latent_bytes, kWhat);
+    if (mix > 1e-6f) {  // else the reference has nn.Identity and no tensors
+      const size_t num_convs = config.vae.num_residual_convs == 0 ? config.num_scales() : config.vae.num_residual_convs;
+      for (size_t i = 0; i < num_convs; ++i) {
+        const std::string name = ResidualConvName(i, config.vae.num_residual_convs);
+        const std::string weight = name + ".weight";
+        residual_convs.push_back(backend.PackConv(tensors.Get(weight, {dim, dim, 3, 3}),
+                                                  tensors.Floats(name + ".bias", {dim}), weight.c_str(),
+                                                  ConvUse::kLatent));
+      }
+      for (size_t k = 0; k < sides.size(); ++k) conv_of_scale.push_back(ResidualConvOfScale(k, sides.size(), num_convs));
     }
-    for (size_t k = 0; k < sides.size(); ++k) conv_of_scale.push_back(ResidualConvOfScale(k, sides.size(), num_convs));
-    workspace_floats = ConvWorkspace(ResidualConvArgs(0));
-    workspace = Buffer(workspace_floats * sizeof(float));
+    size_t workspace_floats = 0;
+    for (size_t k = 0; k < sides.size(); ++k) {
+      workspace_floats = std::max(workspace_floats, backend.AddCodesWorkspace(Call(k, kImages)));
+    }
+    workspace = backend.Allocate(workspace_floats * sizeof(float), kWhat);
   }
 
-  ConvArgs ResidualConvArgs(size_t scale_index) const {
-    ConvArgs args;
-    args.out = convolved.as<float>();
-    args.in = upsampled.as<float>();
-    args.out_stride = args.in_stride = stride;
-    args.in_height = args.in_width = side;
-    args.weights = &residual_convs[conv_of_scale[scale_index]];
+  AddCodesArgs Call(size_t scale_index, size_t num_images) const {
+    AddCodesArgs args;
+    args.codebook = &codebook;
+    args.num_images = num_images;
+    args.in_side = sides[scale_index];
+    args.side = side;
+    if (!residual_convs.empty()) args.residual_conv = &residual_convs[conv_of_scale[scale_index]];
+    args.mix = mix;
     args.workspace = workspace.as<float>();
-    args.workspace_floats = workspace_floats;
     return args;
   }
 
   // f += sign · residual_conv(bicubic_up(codebook[tokens]))
-  void Accumulate(Context& context, size_t scale_index, const int32_t* tokens, float sign, float* f) {
-    const size_t in_side = sides[scale_index], num_pixels = side * side;
-    for (size_t i = 0; i < in_side * in_side; ++i) {
-      const size_t token = static_cast<size_t>(tokens[i]);
-      NS_REQUIRE(tokens[i] >= 0 && token < codebook.size, ErrorCode::kInvalidArgument, "token ", tokens[i],
-                 " at position ", i, " of scale ", scale_index, ", expected 0..", codebook.size - 1);
-      std::copy_n(codebook.rows.data() + token * dim, dim, codes.as<float>() + i * stride);
-    }
-    Bicubic(context, {.out = upsampled.as<float>(),
-                      .out_stride = stride,
-                      .out_side = side,
-                      .in = codes.as<float>(),
-                      .in_stride = stride,
-                      .in_side = in_side,
-                      .channels = dim});
-    if (!residual_convs.empty()) Conv(context, ResidualConvArgs(scale_index));
-    const float* h = upsampled.as<float>();
-    const float* y = convolved.as<float>();
-    const float r = residual_convs.empty() ? 0.0f : std::abs(mix);
-    for (size_t e = 0; e < dim; ++e) {
-      for (size_t p = 0; p < num_pixels; ++p) {
-        f[e * num_pixels + p] += sign * (h[p * stride + e] * (1.0f - r) + y[p * stride + e] * r);
-      }
+  void Accumulate(size_t scale_index, const int32_t* tokens, float sign, float* f, size_t num_images) const {
+    for (size_t first = 0; first < num_images; first += kImages) {
+      AddCodesArgs args = Call(scale_index, std::min(kImages, num_images - first));
+      args.f = f + first * side * side * dim;
+      args.tokens = tokens + first * sides[scale_index] * sides[scale_index];
+      args.sign = sign;
+      backend.AddCodes(args);
     }
   }
 
+  // The mean of f over the cells of a scale.
+  void Down(size_t scale_index, const float* f, void* out, DType dtype, size_t num_images) const {
+    backend.AreaDown({.out = out,
+                      .out_dtype = dtype,
+                      .out_stride = dim,
+                      .out_side = sides[scale_index],
+                      .in = f,
+                      .in_stride = dim,
+                      .in_side = side,
+                      .channels = dim,
+                      .num_images = num_images});
+  }
+
+  static constexpr size_t kImages = 64;  // at a time: bounds the workspace
+  static constexpr const char* kWhat = "the quantizer";
+
+  Backend& backend;
   std::vector<size_t> sides;
   float mix;
-  size_t side, dim, stride = 0;  // P, E
+  size_t side, dim;  // P, E
   Codebook codebook;
   std::vector<PackedConv> residual_convs;
   std::vector<size_t> conv_of_scale;
-  Buffer codes, upsampled, convolved;  // maps of at most [P, P, E]
-  Buffer rest;                         // f_rest [E, P, P]
+  Buffer rest, rows;  // [P², E]: f_rest of Tokenize, and its means
   Buffer workspace;
-  size_t workspace_floats = 0;
 };
 
-Quantizer::Quantizer(const ModelConfig& config, const TensorTable& tensors, Context& context)
-    : impl_(std::make_unique<Impl>(config, tensors, context)) {}
+Quantizer::Quantizer(Backend& backend, const ModelConfig& config, const TensorTable& tensors)
+    : impl_(std::make_unique<Impl>(backend, config, tensors)) {}
 Quantizer::~Quantizer() = default;
 
-void Quantizer::AddScale(Context& context, size_t scale_index, const int32_t* tokens, float* f_hat) {
+void Quantizer::AddScale(size_t scale_index, const int32_t* tokens, float* f_hat, size_t num_images) {
   NS_CHECK(scale_index < impl_->sides.size());
-  impl_->Accumulate(context, scale_index, tokens, 1.0f, f_hat);
+  impl_->Accumulate(scale_index, tokens, 1.0f, f_hat, num_images);
 }
 
-void Quantizer::NextInput(Context& context, size_t scale_index, const float* f_hat, float* rows) {
+void Quantizer::NextInput(size_t scale_index, const float* f_hat, void* rows, size_t num_images) {
   NS_CHECK(scale_index >= 1 && scale_index < impl_->sides.size());
-  AreaDown(context, {.out = rows,
-                     .out_stride = impl_->dim,
-                     .out_side = impl_->sides[scale_index],
-                     .in = f_hat,
-                     .in_side = impl_->side,
-                     .channels = impl_->dim});
+  impl_->Down(scale_index, f_hat, rows, impl_->backend.activation_dtype(), num_images);
 }
 
-void Quantizer::Tokenize(Context& context, const float* f, int32_t* tokens) {
-  Impl& impl = *impl_;
-  float* f_rest = impl.rest.as<float>();
-  std::copy_n(f, impl.dim * impl.side * impl.side, f_rest);
+void Quantizer::Tokenize(const float* f, int32_t* tokens) {
+  const Impl& impl = *impl_;
+  float* const f_rest = impl.rest.as<float>();
+  impl.backend.Copy(f_rest, f, impl.rest.bytes());
   for (size_t k = 0; k < impl.sides.size(); ++k) {
-    const size_t count = impl.sides[k] * impl.sides[k];
-    float* rows = impl.codes.as<float>();
     // At the last scale the sides are equal and the mean is over one pixel: the identity.
-    AreaDown(context, {.out = rows,
-                       .out_stride = impl.stride,
-                       .out_side = impl.sides[k],
-                       .in = f_rest,
-                       .in_side = impl.side,
-                       .channels = impl.dim});
-    NearestCode(context,
-                {.tokens = tokens, .rows = rows, .stride = impl.stride, .num_rows = count, .codebook = &impl.codebook});
-    impl.Accumulate(context, k, tokens, -1.0f, f_rest);
+    impl.Down(k, f_rest, impl.rows.data(), DType::kF32, 1);
+    const size_t count = impl.sides[k] * impl.sides[k];
+    impl.backend.NearestCode({.tokens = tokens,
+                              .rows = impl.rows.as<float>(),
+                              .stride = impl.dim,
+                              .num_rows = count,
+                              .codebook = &impl.codebook});
+    impl.Accumulate(k, tokens, -1.0f, f_rest, 1);
     tokens += count;
   }
 }

@@ -1,37 +1,33 @@
 #include "native/model/transformer.h"
 
-#include <algorithm>
 #include <utility>
 
 #include "native/base/error.h"
-#include "native/ops/norm.h"
 
 namespace nextscale {
-namespace {
-
-constexpr size_t kRowsPerTask = 16;
-
-}  // namespace
-
-Transformer::Transformer(const ModelConfig& config, TransformerWeights weights, DType kv_dtype, size_t max_rows)
-    : config_(config),
+Transformer::Transformer(Backend& backend, const ModelConfig& config, TransformerWeights weights, DType kv_dtype,
+                         size_t max_rows)
+    : backend_(backend),
+      config_(config),
       schedule_(config.sides),
       weights_(std::move(weights)),
       kv_dtype_(kv_dtype),
-      workspace_(config, max_rows) {
+      workspace_(backend, config, max_rows) {
   spans_.reserve(max_rows);  // a sequence has at least one row
   attention_.reserve(max_rows);
+  labels_.reserve(max_rows);
 }
 
-void Transformer::Run(Context& context, Batch& batch) {
+void Transformer::Run(Batch& batch) {
   NS_CHECK(batch.num_rows <= workspace_.max_rows());
   for (BatchGroup& group : batch.groups) {
-    Embed(context, batch, group);
+    Embed(batch, group);
     KeepHidden(batch, group);
   }
+  backend_.Section();
   for (size_t block_index = 0; block_index < weights_.blocks.size(); ++block_index) {
     Gather(batch, block_index);
-    RunBlock(context, config_.var, weights_.blocks[block_index], workspace_, spans_, attention_);
+    RunBlock(backend_, config_.var, weights_.blocks[block_index], workspace_, spans_, attention_);
     for (BatchGroup& group : batch.groups) {
       if (!group.active || group.num_done == group.blocks.size() || group.blocks[group.num_done] != block_index)
         continue;
@@ -41,42 +37,39 @@ void Transformer::Run(Context& context, Batch& batch) {
   }
 }
 
-void Transformer::Embed(Context& context, const Batch& batch, const BatchGroup& group) {
+void Transformer::Embed(const Batch& batch, const BatchGroup& group) {
   const size_t width = config_.var.width, stride = workspace_.width_stride();
-  const size_t num_tokens = schedule_.tokens[group.scale_index],
-               first_row = batch.sequences[group.first_sequence].x_row;
-  const size_t branch_rows = group.num_images * num_tokens;
-  float* const x = workspace_.x() + first_row * stride;
-  if (group.input != nullptr) {
+  const size_t num_tokens = schedule_.tokens[group.scale_index];
+  float* const x = workspace_.x() + batch.sequences[group.first_sequence].x_row * stride;
+  EmbedArgs embed;
+  embed.x = x;
+  embed.stride = stride;
+  embed.width = width;
+  embed.num_tokens = num_tokens;
+  embed.num_images = group.num_images;
+  embed.num_branches = group.num_branches;
+  embed.position = weights_.position.as<float>() + schedule_.offsets[group.scale_index] * width;
+  if (group.input != nullptr) {  // the same for both branches
     LinearArgs args;
     args.out = x;
     args.out_stride = stride;
     args.a = group.input;
+    args.a_dtype = workspace_.dtype();
     args.a_stride = config_.vae.code_dim;
-    args.num_rows = branch_rows;
+    args.num_rows = group.num_images * num_tokens;
     args.weights = &weights_.word.matrix;
-    args.bias = weights_.word.bias.data();
-    Linear(context, args);
-  }
-  // Adds positions. Both branches have the same input after scale 0; there, the label is the input.
-  const size_t num_rows = group.input != nullptr ? branch_rows : branch_rows * group.num_branches;
-  const float* const position = weights_.position.data() + schedule_.offsets[group.scale_index] * width;
-  context.pool().ParallelFor((num_rows + kRowsPerTask - 1) / kRowsPerTask, [&](size_t task, size_t) {
-    for (size_t row = task * kRowsPerTask; row < std::min(num_rows, (task + 1) * kRowsPerTask); ++row) {
-      const size_t token = row % num_tokens;
-      const float* const add = position + token * width;
-      float* const out = x + row * stride;
-      if (group.input != nullptr) {
-        for (size_t column = 0; column < width; ++column) out[column] += add[column];
-        if (group.num_branches == 2) std::copy_n(out, width, out + branch_rows * stride);
-      } else {
-        const size_t label = static_cast<size_t>(batch.sequences[group.first_sequence + row / num_tokens].label);
-        const float* const class_row = weights_.class_embedding.data() + label * width;
-        const float* const start = weights_.start_position.data() + token * width;
-        for (size_t column = 0; column < width; ++column) out[column] = class_row[column] + start[column] + add[column];
-      }
+    args.bias = weights_.word.bias.as<float>();
+    backend_.Linear(args);
+  } else {
+    labels_.clear();
+    for (size_t i = 0; i < group.num_sequences(); ++i) {
+      labels_.push_back(batch.sequences[group.first_sequence + i].label);
     }
-  });
+    embed.class_embedding = weights_.class_embedding.as<float>();
+    embed.start = weights_.start_position.as<float>();
+    embed.labels = labels_;
+  }
+  backend_.Embed(embed);
 }
 
 void Transformer::Gather(Batch& batch, size_t block_index) {
@@ -103,19 +96,22 @@ void Transformer::Gather(Batch& batch, size_t block_index) {
   }
 }
 
-void Transformer::KeepHidden(const Batch& batch, const BatchGroup& group) const {
+// For tests: a copy and a wait for every row.
+void Transformer::KeepHidden(const Batch& batch, const BatchGroup& group) {
   if (group.hidden == nullptr) return;
   const size_t width = config_.var.width, num_rows = schedule_.tokens[group.scale_index];
   for (size_t i = 0; i < group.num_sequences(); ++i) {
     const BatchSequence& sequence = batch.sequences[group.first_sequence + i];
     float* out = group.hidden + (group.num_done * group.hidden_sequences + sequence.lease_sequence) * num_rows * width;
     for (size_t row = 0; row < num_rows; ++row) {
-      std::copy_n(workspace_.x() + (sequence.x_row + row) * workspace_.width_stride(), width, out + row * width);
+      const float* const from = workspace_.x() + (sequence.x_row + row) * workspace_.width_stride();
+      backend_.Download(out + row * width, from, width * sizeof(float));
     }
   }
+  backend_.Wait();
 }
 
-void Transformer::Head(Context& context, Batch& batch) {
+void Transformer::Head(Batch& batch) {
   spans_.clear();
   size_t compact_row = 0;
   for (const BatchGroup& group : batch.groups) {
@@ -133,6 +129,7 @@ void Transformer::Head(Context& context, Batch& batch) {
 
   ModulatedNormArgs norm;
   norm.out = workspace_.compact();
+  norm.out_dtype = workspace_.dtype();
   norm.out_stride = workspace_.width_stride();
   norm.x = workspace_.x();
   norm.x_stride = workspace_.width_stride();
@@ -140,17 +137,19 @@ void Transformer::Head(Context& context, Batch& batch) {
   norm.spans = spans_;
   norm.gain_offset = 0;
   norm.shift_offset = config_.var.width;
-  ModulatedNorm(context, norm);
+  backend_.ModulatedNorm(norm);
 
   LinearArgs head;
-  head.out = workspace_.wide();
-  head.out_stride = workspace_.wide_stride();
+  head.out = workspace_.logits();
+  head.out_stride = workspace_.logits_stride();
   head.a = workspace_.compact();
+  head.a_dtype = workspace_.dtype();
   head.a_stride = workspace_.width_stride();
   head.num_rows = compact_row;
   head.weights = &weights_.head.matrix;
-  head.bias = weights_.head.bias.data();
-  Linear(context, head);
+  head.bias = weights_.head.bias.as<float>();
+  backend_.Linear(head);
+  backend_.Section();
 }
 
 }  // namespace nextscale

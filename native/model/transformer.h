@@ -33,10 +33,10 @@ struct BatchGroup {
   const KvLease* lease = nullptr;    // has begun this scale
   const Modulations* modulations = nullptr;
   const std::atomic<bool>* cancelled = nullptr;
-  const float* input = nullptr;  // [images, side², E]; null at scale 0, where the label is the input
+  const void* input = nullptr;   // activations [images, side², E]; null at scale 0, where the label is the input
   size_t first_sequence = 0;     // in the batch: conditional branches of all images, then unconditional ones
   size_t num_images = 0, num_branches = 1;
-  float* hidden = nullptr;  // null, or [1 + blocks, hidden_sequences, side², C]: x before and after each block
+  float* hidden = nullptr;  // host; null, or [1 + blocks, hidden_sequences, side², C]: x before and after each block
   size_t hidden_sequences = 0;
 
   bool active = true;   // set false by Run when it saw `cancelled`; x of its rows is then undefined
@@ -60,7 +60,7 @@ struct Batch {
 class Transformer {
  public:
   // max_rows: of one batch.
-  Transformer(const ModelConfig& config, TransformerWeights weights, DType kv_dtype, size_t max_rows);
+  Transformer(Backend& backend, const ModelConfig& config, TransformerWeights weights, DType kv_dtype, size_t max_rows);
 
   const TransformerWeights& weights() const { return weights_; }
   size_t max_rows() const { return workspace_.max_rows(); }
@@ -68,18 +68,19 @@ class Transformer {
   size_t kv_row_bytes() const { return 2 * config_.var.width * DTypeBytes(kv_dtype_); }
 
   // Embeds the input of every group and runs all blocks.
-  void Run(Context& context, Batch& batch);
+  void Run(Batch& batch);
   // Logits of every sequence of an active group that needs them; valid until the next Run.
-  void Head(Context& context, Batch& batch);
-  float* logits(size_t logits_row) const { return workspace_.wide() + logits_row * workspace_.wide_stride(); }
-  size_t logits_stride() const { return workspace_.wide_stride(); }
+  void Head(Batch& batch);
+  float* logits(size_t logits_row) const { return workspace_.logits() + logits_row * workspace_.logits_stride(); }
+  size_t logits_stride() const { return workspace_.logits_stride(); }
 
  private:
-  void Embed(Context& context, const Batch& batch, const BatchGroup& group);
+  void Embed(const Batch& batch, const BatchGroup& group);
   // Fills spans_ and attention_ with the groups that run this block.
   void Gather(Batch& batch, size_t block_index);
-  void KeepHidden(const Batch& batch, const BatchGroup& group) const;
+  void KeepHidden(const Batch& batch, const BatchGroup& group);
 
+  Backend& backend_;
   ModelConfig config_;
   ScaleSchedule schedule_;
   TransformerWeights weights_;
@@ -87,6 +88,7 @@ class Transformer {
   Workspace workspace_;
   std::vector<RowSpan> spans_;
   std::vector<AttentionSequence> attention_;
+  std::vector<int32_t> labels_;
 };
 
 }  // namespace nextscale

@@ -1,16 +1,14 @@
 // f_hat → image (reference: VQVAE.fhat_to_img, Decoder.forward).
-#include <algorithm>
 #include <string>
 
 #include "native/model/vae.h"
 #include "native/model/vae_layers.h"
-#include "native/ops/resample.h"
 
 namespace nextscale {
 
 struct Decoder::Impl {
-  Impl(const ModelConfig& config, const TensorTable& tensors, Context& context)
-      : chain(context, tensors, "vae.", config.side(), config.vae.code_dim) {
+  Impl(Backend& its_backend, const ModelConfig& config, const TensorTable& tensors)
+      : backend(its_backend), chain(backend, tensors, "vae.", config.side(), config.vae.code_dim) {
     const VaeConfig& vae = config.vae;
     const size_t levels = vae.multipliers.size();
     const size_t width = vae.channels * vae.multipliers.back();
@@ -27,24 +25,35 @@ struct Decoder::Impl {
       }
       if (level > 0) chain.AddConv(name + ".upsample.conv", chain.channels(), ConvKind::kUp);
     }
-    chain.AddNormConv("decoder.norm_out", "decoder.conv_out", 3);
+    chain.AddNormConv("decoder.norm_out", "decoder.conv_out", 3, DType::kF32);
     chain.Allocate();
   }
 
+  Backend& backend;
   LayerChain chain;
 };
 
-Decoder::Decoder(const ModelConfig& config, const TensorTable& tensors, Context& context)
-    : impl_(std::make_unique<Impl>(config, tensors, context)) {}
+Decoder::Decoder(Backend& backend, const ModelConfig& config, const TensorTable& tensors)
+    : impl_(std::make_unique<Impl>(backend, config, tensors)) {}
 Decoder::~Decoder() = default;
 
-void Decoder::Decode(Context& context, const float* f_hat, float* image, const std::function<bool()>& cancelled) {
+void Decoder::Decode(const float* f_hat, float* planar, uint8_t* bytes, const std::function<bool()>& cancelled) {
   const Map in = impl_->chain.input();
-  PlanarToMap(context, in.data, in.stride(), f_hat, in.num_pixels(), in.channels);
-  const Map out = impl_->chain.Run(context, cancelled);
-  MapToPlanar(context, image, out.data, out.stride(), out.num_pixels(), out.channels);
-  const size_t count = out.num_pixels() * out.channels;
-  for (size_t i = 0; i < count; ++i) image[i] = (std::clamp(image[i], -1.0f, 1.0f) + 1.0f) * 0.5f;
+  impl_->backend.AreaDown({.out = in.data,
+                           .out_dtype = in.dtype,
+                           .out_stride = in.stride(),
+                           .out_side = in.height,
+                           .in = f_hat,
+                           .in_stride = in.channels,
+                           .in_side = in.height,
+                           .channels = in.channels});
+  const Map out = impl_->chain.Run(cancelled);
+  impl_->backend.MapToImage({.planar = planar,
+                             .bytes = bytes,
+                             .map = static_cast<const float*>(out.data),
+                             .stride = out.stride(),
+                             .num_pixels = out.num_pixels(),
+                             .channels = out.channels});
 }
 
 }  // namespace nextscale

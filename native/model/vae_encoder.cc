@@ -3,13 +3,12 @@
 
 #include "native/model/vae.h"
 #include "native/model/vae_layers.h"
-#include "native/ops/resample.h"
 
 namespace nextscale {
 
 struct Encoder::Impl {
-  Impl(const ModelConfig& config, const TensorTable& tensors, Context& context)
-      : chain(context, tensors, "vae.", config.image_side(), 3) {
+  Impl(Backend& its_backend, const ModelConfig& config, const TensorTable& tensors)
+      : backend(its_backend), chain(backend, tensors, "vae.", config.image_side(), 3) {
     const VaeConfig& vae = config.vae;
     const size_t levels = vae.multipliers.size();
     chain.AddConv("encoder.conv_in", vae.channels);
@@ -25,23 +24,35 @@ struct Encoder::Impl {
     chain.AddResidualBlock("encoder.mid.block_1", width);
     chain.AddAttention("encoder.mid.attn_1");
     chain.AddResidualBlock("encoder.mid.block_2", width);
-    chain.AddNormConv("encoder.norm_out", "encoder.conv_out", vae.code_dim);
-    chain.AddConv("quant_conv", vae.code_dim);
+    chain.AddNormConv("encoder.norm_out", "encoder.conv_out", vae.code_dim, backend.activation_dtype());
+    chain.AddConv("quant_conv", vae.code_dim, ConvKind::kSame, DType::kF32);
     chain.Allocate();
   }
 
+  Backend& backend;
   LayerChain chain;
 };
 
-Encoder::Encoder(const ModelConfig& config, const TensorTable& tensors, Context& context)
-    : impl_(std::make_unique<Impl>(config, tensors, context)) {}
+Encoder::Encoder(Backend& backend, const ModelConfig& config, const TensorTable& tensors)
+    : impl_(std::make_unique<Impl>(backend, config, tensors)) {}
 Encoder::~Encoder() = default;
 
-void Encoder::Encode(Context& context, const float* pixels, float* f) {
+void Encoder::Encode(const float* pixels, float* f) {
   const Map in = impl_->chain.input();
-  PlanarToMap(context, in.data, in.stride(), pixels, in.num_pixels(), in.channels);
-  const Map out = impl_->chain.Run(context, {});
-  MapToPlanar(context, f, out.data, out.stride(), out.num_pixels(), out.channels);
+  impl_->backend.ImageToMap({.map = in.data,
+                             .dtype = in.dtype,
+                             .stride = in.stride(),
+                             .planar = pixels,
+                             .num_pixels = in.num_pixels(),
+                             .channels = in.channels});
+  const Map out = impl_->chain.Run({});
+  impl_->backend.AreaDown({.out = f,
+                           .out_stride = out.channels,
+                           .out_side = out.height,
+                           .in = static_cast<const float*>(out.data),
+                           .in_stride = out.stride(),
+                           .in_side = out.height,
+                           .channels = out.channels});
 }
 
 }  // namespace nextscale

@@ -11,9 +11,7 @@
 #include <string>
 #include <vector>
 
-#include "native/ops/context.h"
-#include "native/ops/conv.h"
-#include "native/ops/linear.h"
+#include "native/ops/backend.h"
 #include "native/tensor/tensor_table.h"
 
 namespace nextscale {
@@ -21,32 +19,33 @@ namespace nextscale {
 // A map inside a chain (layout: native/ops/conv.h).
 struct Map {
   size_t height = 0, width = 0, channels = 0;
-  float* data = nullptr;
+  DType dtype = DType::kF32;
+  void* data = nullptr;
 
   size_t num_pixels() const { return height * width; }
   size_t stride() const { return MapStride(channels); }
-  size_t num_floats() const { return num_pixels() * stride(); }
+  size_t num_bytes() const { return num_pixels() * stride() * DTypeBytes(dtype); }
 };
 
 // Affine part of a group norm.
 struct NormWeights {
-  std::vector<float> weight, bias;  // [channels]
+  Buffer weight, bias;  // f32 [channels]
 };
 
 // A 1×1 convolution.
 struct DenseWeights {
   PackedMatrix matrix;
-  std::vector<float> bias;
+  Buffer bias;
 };
 
 // What layers compute in besides maps: sized by the largest need of the chain.
 struct ChainMemory {
   std::array<Buffer, 3> maps;
   Buffer conv, norm, gain;
-  std::array<size_t, 3> map_floats = {};
+  std::array<size_t, 3> map_bytes = {};
   size_t conv_floats = 0, norm_doubles = 0, gain_floats = 0;
 
-  float* map(size_t index) const { return maps[index].as<float>(); }
+  void* map(size_t index) const { return maps[index].data(); }
 };
 
 class Layer;
@@ -54,12 +53,14 @@ class Layer;
 class LayerChain {
  public:
   // The chain starts with a map of side × side pixels. The tensors' prefix goes before every name of the Add… calls.
-  LayerChain(Context& context, const TensorTable& tensors, std::string prefix, size_t side, size_t channels);
+  LayerChain(Backend& backend, const TensorTable& tensors, std::string prefix, size_t side, size_t channels);
   ~LayerChain();
 
+  // The last layer of a chain may leave f32 (dtype); others leave activations.
+  void AddConv(const std::string& name, size_t channels, ConvKind kind, DType dtype);
   void AddConv(const std::string& name, size_t channels, ConvKind kind = ConvKind::kSame);
   // SiLU(GroupNorm) and a convolution (reference: norm_out, conv_out).
-  void AddNormConv(const std::string& norm, const std::string& conv, size_t channels);
+  void AddNormConv(const std::string& norm, const std::string& conv, size_t channels, DType dtype);
   void AddResidualBlock(const std::string& name, size_t channels);  // reference: ResnetBlock
   void AddAttention(const std::string& name);                       // reference: AttnBlock
   void Allocate();
@@ -68,7 +69,7 @@ class LayerChain {
   Map input() const;
   // Returns the last map, valid until the next Run. `cancelled` (may be empty) is polled before each layer;
   // throws Error(kAborted).
-  Map Run(Context& context, const std::function<bool()>& cancelled);
+  Map Run(const std::function<bool()>& cancelled);
 
   size_t channels() const { return current_.channels; }
 
@@ -78,7 +79,9 @@ class LayerChain {
   DenseWeights LoadDense(const std::string& name, size_t out, size_t in);
   NormWeights LoadNorm(const std::string& name, size_t channels);
 
-  Context& context_;  // for packing; used by Add… only
+  Buffer OnDevice(const std::vector<float>& values);
+
+  Backend& backend_;
   const TensorTable& tensors_;
   std::string prefix_;
   Map first_, current_;       // shapes while the chain is built

@@ -15,12 +15,12 @@ using Shape = std::initializer_list<size_t>;
 // Reads tensors by their reference names, counts bytes and gives mapped pages back.
 class Loader {
  public:
-  // context null: only counts.
-  Loader(const TensorTable& tensors, Context* context, const std::function<void(size_t)>& progress)
-      : tensors_(tensors), context_(context), progress_(progress) {}
+  // backend null: only counts.
+  Loader(const TensorTable& tensors, Backend* backend, const std::function<void(size_t)>& progress)
+      : tensors_(tensors), backend_(backend), progress_(progress) {}
 
   size_t bytes() const { return bytes_; }
-  bool counting() const { return context_ == nullptr; }
+  bool counting() const { return backend_ == nullptr; }
 
   std::vector<float> Floats(const std::string& name, Shape shape) {
     const TensorView& view = tensors_.Get("var." + name, shape);
@@ -33,13 +33,20 @@ class Loader {
   PackedMatrix Matrix(const std::string& name, size_t n, size_t k) {
     const TensorView& view = tensors_.Get("var." + name, {n, k});
     PackedMatrix matrix;
-    if (!counting()) matrix = PackMatrix(*context_, view, ("var." + name).c_str());
+    if (!counting()) matrix = backend_->PackMatrix(view, ("var." + name).c_str());
     Done(view);
     return matrix;
   }
 
   LinearWeights Linear(const std::string& name, size_t n, size_t k) {
-    return {Matrix(name + ".weight", n, k), Floats(name + ".bias", {n})};
+    LinearWeights weights;
+    weights.matrix = Matrix(name + ".weight", n, k);
+    weights.bias = OnDevice(Floats(name + ".bias", {n}));
+    return weights;
+  }
+
+  Buffer OnDevice(const std::vector<float>& values) const {
+    return counting() ? Buffer() : UploadFloats(*backend_, values, "the transformer's weights");
   }
 
  private:
@@ -50,7 +57,7 @@ class Loader {
   }
 
   const TensorTable& tensors_;
-  Context* context_;
+  Backend* backend_;
   const std::function<void(size_t)>& progress_;
   size_t bytes_ = 0;
 };
@@ -62,23 +69,23 @@ BlockWeights LoadBlock(Loader& loader, const VarConfig& var, size_t block_index)
   block.qkv.matrix = loader.Matrix(prefix + "attn.mat_qkv.weight", 3 * width, width);
   const std::vector<float> q_bias = loader.Floats(prefix + "attn.q_bias", {width});
   const std::vector<float> v_bias = loader.Floats(prefix + "attn.v_bias", {width});
-  if (!loader.counting()) {
-    block.qkv.bias.resize(3 * width);
-    std::copy(q_bias.begin(), q_bias.end(), block.qkv.bias.begin());
-    std::copy(v_bias.begin(), v_bias.end(), block.qkv.bias.begin() + static_cast<std::ptrdiff_t>(2 * width));
-  }
+  std::vector<float> qkv_bias(3 * width);
+  std::copy(q_bias.begin(), q_bias.end(), qkv_bias.begin());
+  std::copy(v_bias.begin(), v_bias.end(), qkv_bias.begin() + static_cast<std::ptrdiff_t>(2 * width));
+  block.qkv.bias = loader.OnDevice(qkv_bias);
   block.proj = loader.Linear(prefix + "attn.proj", width, width);
   block.fc1 = loader.Linear(prefix + "ffn.fc1", var.mlp_width, width);
   block.fc2 = loader.Linear(prefix + "ffn.fc2", width, var.mlp_width);
   if (var.shared_ada) {
-    block.ada_offset = loader.Floats(prefix + "ada_gss", {1, 1, 6, width});
+    block.ada_offset = loader.OnDevice(loader.Floats(prefix + "ada_gss", {1, 1, 6, width}));
   } else {
     block.ada = loader.Linear(prefix + "ada_lin.1", 6 * width, width);
   }
   if (var.l2_norm) {
-    block.head_factor = loader.Floats(prefix + "attn.scale_mul_1H11", {1, var.num_heads, 1, 1});
+    std::vector<float> factors = loader.Floats(prefix + "attn.scale_mul_1H11", {1, var.num_heads, 1, 1});
     const float limit = std::log(100.0f);
-    for (float& factor : block.head_factor) factor = std::exp(std::min(factor, limit));
+    for (float& factor : factors) factor = std::exp(std::min(factor, limit));
+    block.head_factor = loader.OnDevice(factors);
   }
   return block;
 }
@@ -88,18 +95,19 @@ TransformerWeights Load(Loader& loader, const ModelConfig& config) {
   const size_t width = var.width;
   const ScaleSchedule schedule(config.sides);
   TransformerWeights weights;
-  weights.class_embedding = loader.Floats("class_emb.weight", {var.num_classes + 1, width});
-  weights.start_position = loader.Floats("pos_start", {1, schedule.tokens[0], width});
-  weights.position = loader.Floats("pos_1LC", {1, schedule.num_tokens, width});
+  weights.class_embedding = loader.OnDevice(loader.Floats("class_emb.weight", {var.num_classes + 1, width}));
+  weights.start_position = loader.OnDevice(loader.Floats("pos_start", {1, schedule.tokens[0], width}));
+  std::vector<float> position = loader.Floats("pos_1LC", {1, schedule.num_tokens, width});
   const std::vector<float> level = loader.Floats("lvl_embed.weight", {schedule.num_scales(), width});
   if (!loader.counting()) {
     for (size_t scale_index = 0; scale_index < schedule.num_scales(); ++scale_index) {
       for (size_t token = 0; token < schedule.tokens[scale_index]; ++token) {
-        float* row = weights.position.data() + (schedule.offsets[scale_index] + token) * width;
+        float* row = position.data() + (schedule.offsets[scale_index] + token) * width;
         for (size_t column = 0; column < width; ++column) row[column] += level[scale_index * width + column];
       }
     }
   }
+  weights.position = loader.OnDevice(position);
   weights.word = loader.Linear("word_embed", width, config.vae.code_dim);
   if (var.shared_ada) weights.shared_ada = loader.Linear("shared_ada_lin.1", 6 * width, width);
   for (size_t block_index = 0; block_index < var.depth; ++block_index) {
@@ -112,9 +120,15 @@ TransformerWeights Load(Loader& loader, const ModelConfig& config) {
 
 }  // namespace
 
-TransformerWeights LoadTransformer(const ModelConfig& config, const TensorTable& tensors, Context& context,
+Buffer UploadFloats(Backend& backend, const std::vector<float>& values, const char* what) {
+  Buffer buffer = backend.Allocate(values.size() * sizeof(float), what);
+  backend.Upload(buffer.data(), values.data(), buffer.bytes());
+  return buffer;
+}
+
+TransformerWeights LoadTransformer(const ModelConfig& config, const TensorTable& tensors, Backend& backend,
                                    const std::function<void(size_t)>& progress) {
-  Loader loader(tensors, &context, progress);
+  Loader loader(tensors, &backend, progress);
   return Load(loader, config);
 }
 

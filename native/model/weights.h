@@ -1,6 +1,6 @@
-// The transformer's parameters, packed for the kernels. Tensor names are the reference's with the prefix "var.".
+// The transformer's parameters, packed for a device. Tensor names are the reference's with the prefix "var.".
 //
-// Matrices keep the number format of the file; everything small is widened to f32. The mapped pages of a tensor are
+// The device decides the number format of matrices; everything small is widened to f32. The mapped pages of a tensor are
 // given back as soon as it is packed, so that loading needs hardly more resident memory than the weights themselves.
 #pragma once
 
@@ -8,15 +8,14 @@
 #include <vector>
 
 #include "native/model/config.h"
-#include "native/ops/context.h"
-#include "native/ops/linear.h"
+#include "native/ops/backend.h"
 #include "native/tensor/tensor_table.h"
 
 namespace nextscale {
 
 struct LinearWeights {
   PackedMatrix matrix;
-  std::vector<float> bias;  // [N]
+  Buffer bias;  // f32 [N]
 };
 
 struct BlockWeights {
@@ -24,14 +23,14 @@ struct BlockWeights {
   LinearWeights proj;              // [C, C]
   LinearWeights fc1, fc2;          // [mlp, C], [C, mlp]
   LinearWeights ada;               // [6C, C]; empty with shared modulations
-  std::vector<float> ada_offset;   // [6C]; only with shared modulations
-  std::vector<float> head_factor;  // [H]: exp(min(scale_mul, ln 100)); empty without L2 norm
+  Buffer ada_offset;               // f32 [6C]; only with shared modulations
+  Buffer head_factor;              // f32 [H]: exp(min(scale_mul, ln 100)); empty without L2 norm
 };
 
 struct TransformerWeights {
-  std::vector<float> class_embedding;  // [num_classes + 1, C]
-  std::vector<float> start_position;   // [side_0², C]
-  std::vector<float> position;         // [num_tokens, C]: level embedding + position embedding
+  Buffer class_embedding;              // f32 [num_classes + 1, C]
+  Buffer start_position;               // f32 [side_0², C]
+  Buffer position;                     // f32 [num_tokens, C]: level embedding + position embedding
   LinearWeights word;                  // [C, E]
   LinearWeights shared_ada;            // [6C, C]; only with shared modulations
   std::vector<BlockWeights> blocks;
@@ -41,8 +40,11 @@ struct TransformerWeights {
 
 // Throws Error(kInvalidCheckpoint) for a missing tensor or a wrong shape, kNotFinite for NaN or infinity, both with its
 // name. progress: bytes packed so far, on the calling thread.
-TransformerWeights LoadTransformer(const ModelConfig& config, const TensorTable& tensors, Context& context,
+TransformerWeights LoadTransformer(const ModelConfig& config, const TensorTable& tensors, Backend& backend,
                                    const std::function<void(size_t bytes)>& progress);
+
+// f32 numbers in a device's memory.
+Buffer UploadFloats(Backend& backend, const std::vector<float>& values, const char* what);
 
 // Bytes that LoadTransformer will read.
 size_t TransformerBytes(const ModelConfig& config, const TensorTable& tensors);

@@ -35,7 +35,8 @@ struct AttentionSequence {
 // With head_factor: q ← q/max(‖q‖,1e-12) · head_factor[h], k ← k/max(‖k‖,1e-12) per head (reference: SelfAttention.forward,
 // F.normalize; head_factor = exp(min(scale_mul, ln 100)), computed by the caller). Without: unchanged.
 struct SplitHeadsArgs {
-  float* qkv = nullptr;
+  void* qkv = nullptr;
+  DType dtype = DType::kF32;
   size_t qkv_stride = 0;
   size_t num_heads = 0, head_dim = 0;  // C = num_heads · head_dim
   const float* head_factor = nullptr;  // [H] or null
@@ -46,9 +47,10 @@ void SplitHeads(Context& context, const SplitHeadsArgs& args);
 // out[row, h·D..] = softmax(softmax_factor · q·Kᵀ) · V for each row and head, over every row of the sequence's kv. No mask.
 // Online softmax: no score matrix. A row's result depends on its own sequence only (key blocks start at key 0).
 struct AttentionArgs {
-  float* out = nullptr;        // [M, out_stride >= C]; may not alias q
+  void* out = nullptr;         // [M, out_stride >= C]; may not alias q
+  DType dtype = DType::kF32;   // of out and q
   size_t out_stride = 0;
-  const float* q = nullptr;    // [M, q_stride]
+  const void* q = nullptr;     // [M, q_stride]
   size_t q_stride = 0;
   size_t num_heads = 0, head_dim = 0;  // head_dim 1..1024
   float softmax_factor = 1.0f;

@@ -11,12 +11,22 @@ constexpr auto kBad = ErrorCode::kInvalidArgument;
 constexpr size_t kMaxHeadDim = 1024;
 constexpr size_t kMaxSequenceRows = 4096;
 
-// Do two row-major matrices of equal height share memory? Matrices side by side in one buffer (same stride, other
-// columns) do not.
-bool Overlap(const float* a, size_t a_stride, size_t a_width, const float* b, size_t b_stride, size_t b_width,
-             size_t num_rows) {
-  const float* a_end = a + (num_rows - 1) * a_stride + a_width;
-  const float* b_end = b + (num_rows - 1) * b_stride + b_width;
+// A row-major matrix; sizes in bytes.
+struct Extent {
+  Extent(const void* data, DType dtype, size_t row_stride, size_t row_width)
+      : begin(static_cast<const std::byte*>(data)),
+        stride(row_stride * DTypeBytes(dtype)),
+        width(row_width * DTypeBytes(dtype)) {}
+  const std::byte* begin;
+  size_t stride, width;
+};
+
+// Do two matrices of equal height share memory? Matrices side by side in one buffer (same stride, other columns) do not.
+bool Overlap(const Extent& one, const Extent& other, size_t num_rows) {
+  const auto [a, a_stride, a_width] = one;
+  const auto [b, b_stride, b_width] = other;
+  const std::byte* a_end = a + (num_rows - 1) * a_stride + a_width;
+  const std::byte* b_end = b + (num_rows - 1) * b_stride + b_width;
   if (a_end <= b || b_end <= a) return false;
   if (a_stride != b_stride) return true;
   const size_t ahead = a <= b ? static_cast<size_t>(b - a) % a_stride : static_cast<size_t>(a - b) % b_stride;
@@ -72,8 +82,9 @@ void CheckLinear(const LinearArgs& args) {
     const size_t covered = CheckSpans(args.spans, "linear");
     NS_REQUIRE(covered == args.num_rows, kBad, "linear: spans cover ", covered, " of ", args.num_rows, " rows");
   } else {
-    NS_REQUIRE(!Overlap(args.out, args.out_stride, n, args.a, args.a_stride, k, args.num_rows), kBad,
-               "linear: out overlaps its input");
+    NS_REQUIRE(!Overlap({args.out, args.out_dtype, args.out_stride, n}, {args.a, args.a_dtype, args.a_stride, k},
+                        args.num_rows),
+               kBad, "linear: out overlaps its input");
   }
 }
 
@@ -111,8 +122,9 @@ void CheckAttention(const AttentionArgs& args) {
     num_rows =
         sequence.compact_row + sequence.num_rows > num_rows ? sequence.compact_row + sequence.num_rows : num_rows;
   }
-  NS_REQUIRE(num_rows == 0 || !Overlap(args.out, args.out_stride, width, args.q, args.q_stride, width, num_rows), kBad,
-             "attention: out overlaps q");
+  NS_REQUIRE(num_rows == 0 || !Overlap({args.out, args.dtype, args.out_stride, width},
+                                       {args.q, args.dtype, args.q_stride, width}, num_rows),
+             kBad, "attention: out overlaps q");
 }
 
 void CheckSample(const SampleArgs& args) {

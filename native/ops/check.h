@@ -2,12 +2,18 @@
 // They throw Error(kInvalidArgument) that says which argument, what was found and what was expected.
 #pragma once
 
+#include "native/base/error.h"
 #include "native/ops/attention.h"
 #include "native/ops/linear.h"
 #include "native/ops/norm.h"
 #include "native/ops/sample.h"
 
 namespace nextscale {
+
+// The kernels of the CPU compute in f32; `what` names op and argument.
+inline void CheckFloat(DType dtype, const char* what) {
+  NS_REQUIRE(dtype == DType::kF32, ErrorCode::kInvalidArgument, what, " is in ", DTypeName(dtype), ", expected f32");
+}
 
 void CheckPackMatrix(const TensorView& weights, const char* name);
 void CheckLinear(const LinearArgs& args);

@@ -34,7 +34,9 @@ void CheckConv(const ConvArgs& args) {
              args.in_height, " × ", args.in_width, " pixels is too small");
   NS_REQUIRE(args.kind != ConvKind::kDown || args.algorithm != ConvAlgorithm::kWinograd, ErrorCode::kInvalidArgument,
              "conv: no Winograd form at stride 2");
-  const size_t needed = ConvWorkspace(args);
+}
+
+void CheckConvWorkspace(const ConvArgs& args, size_t needed) {
   NS_REQUIRE(args.workspace_floats >= needed && (needed == 0 || args.workspace != nullptr), ErrorCode::kInvalidArgument,
              "conv: workspace of ", args.workspace_floats, " floats, expected ", needed);
 }
@@ -66,8 +68,8 @@ void CheckAreaDown(const AreaDownArgs& args) {
   NS_REQUIRE(args.in != nullptr && args.out != nullptr, ErrorCode::kInvalidArgument, "area: in or out is missing");
   NS_REQUIRE(args.out_side > 0 && args.out_side <= args.in_side, ErrorCode::kInvalidArgument, "area: side ",
              args.out_side, ", expected 1..", args.in_side);
-  NS_REQUIRE(args.out_stride >= args.channels, ErrorCode::kInvalidArgument, "area: stride ", args.out_stride, " for ",
-             args.channels, " channels");
+  NS_REQUIRE(args.out_stride >= args.channels && args.in_stride >= args.channels, ErrorCode::kInvalidArgument,
+             "area: strides ", args.in_stride, " and ", args.out_stride, " for ", args.channels, " channels");
 }
 
 void CheckNearestCode(const NearestCodeArgs& args) {
@@ -77,6 +79,55 @@ void CheckNearestCode(const NearestCodeArgs& args) {
              "nearest code: an array is missing");
   NS_REQUIRE(args.stride >= args.codebook->dim, ErrorCode::kInvalidArgument, "nearest code: stride ", args.stride,
              ", expected >= ", args.codebook->dim);
+}
+
+void CheckAddCodes(const AddCodesArgs& args) {
+  NS_REQUIRE(args.codebook != nullptr && args.codebook->size > 0, ErrorCode::kInvalidArgument, "add codes: no codebook");
+  NS_REQUIRE(args.f != nullptr && args.tokens != nullptr && args.workspace != nullptr, ErrorCode::kInvalidArgument,
+             "add codes: an array is missing");
+  NS_REQUIRE(args.in_side > 0 && args.side > 0, ErrorCode::kInvalidArgument, "add codes: empty map");
+  if (args.residual_conv == nullptr) return;
+  const PackedConv& conv = *args.residual_conv;
+  NS_REQUIRE(conv.cin == args.codebook->dim && conv.cout == args.codebook->dim, ErrorCode::kInvalidArgument,
+             "add codes: residual convolution of ", conv.cin, " to ", conv.cout, " channels, expected ",
+             args.codebook->dim);
+}
+
+void CheckEmbed(const EmbedArgs& args) {
+  NS_REQUIRE(args.x != nullptr && args.position != nullptr, ErrorCode::kInvalidArgument, "embed: an array is missing");
+  NS_REQUIRE(args.width > 0 && args.stride >= args.width, ErrorCode::kInvalidArgument, "embed: stride ", args.stride,
+             " for rows of ", args.width);
+  NS_REQUIRE(args.num_branches == 1 || args.num_branches == 2, ErrorCode::kInvalidArgument, "embed: ",
+             args.num_branches, " branches, expected 1 or 2");
+  if (args.class_embedding == nullptr) return;
+  NS_REQUIRE(args.start != nullptr, ErrorCode::kInvalidArgument, "embed: class_embedding without start");
+  NS_REQUIRE(args.labels.size() == args.num_images * args.num_branches, ErrorCode::kInvalidArgument, "embed: ",
+             args.labels.size(), " labels, expected ", args.num_images * args.num_branches);
+}
+
+void CheckLabelCondition(const LabelConditionArgs& args) {
+  NS_REQUIRE(args.out != nullptr && args.class_embedding != nullptr, ErrorCode::kInvalidArgument,
+             "label condition: an array is missing");
+  NS_REQUIRE(args.width > 0 && args.out_stride >= args.width, ErrorCode::kInvalidArgument, "label condition: stride ",
+             args.out_stride, " for rows of ", args.width);
+}
+
+void CheckAddOffset(const AddOffsetArgs& args) {
+  NS_REQUIRE(args.out != nullptr && args.in != nullptr && args.offset != nullptr, ErrorCode::kInvalidArgument,
+             "add offset: an array is missing");
+  NS_REQUIRE(args.out_stride >= args.width && args.in_stride >= args.width, ErrorCode::kInvalidArgument,
+             "add offset: strides ", args.out_stride, " and ", args.in_stride, " for rows of ", args.width);
+}
+
+void CheckImageToMap(const ImageToMapArgs& args) {
+  CheckMap("image to map", "map", args.map, args.stride, args.channels);
+  NS_REQUIRE(args.planar != nullptr, ErrorCode::kInvalidArgument, "image to map: planar is missing");
+}
+
+void CheckMapToImage(const MapToImageArgs& args) {
+  CheckMap("map to image", "map", args.map, args.stride, args.channels);
+  NS_REQUIRE((args.planar == nullptr) != (args.bytes == nullptr), ErrorCode::kInvalidArgument,
+             "map to image: expected either planar or bytes");
 }
 
 }  // namespace nextscale

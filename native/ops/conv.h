@@ -1,6 +1,6 @@
 // 3×3 convolutions over maps (1×1 convolutions are linear layers, see linear.h).
 //
-// A map is rows of channels: pixel (y, x) at (y · width + x) · stride, channels contiguous, f32. The stride is at least
+// A map is rows of channels: pixel (y, x) at (y · width + x) · stride, channels contiguous. The stride is at least
 // MapStride(channels), the base is 64-byte aligned, and the columns past `channels` up to MapStride are padding: ops
 // may read them and write anything finite there.
 #pragma once
@@ -16,20 +16,26 @@ namespace nextscale {
 
 constexpr size_t MapStride(size_t channels) { return (channels + 15) / 16 * 16; }
 
-// Weights [cout, cin, 3, 3] reordered for the microkernel, in the number format of the file. Immutable after packing.
+enum class ConvUse {
+  kMap,     // by Conv
+  kLatent,  // by AddCodes: always f32
+};
+
+// Weights [cout, cin, 3, 3] in the order and format that a device's kernels read. Immutable after packing.
+// CPU: the format of the file, panels[ceil(cout / panel)][9 taps][cin][panel], zero padded.
 struct PackedConv {
   DType dtype = DType::kF32;
   size_t cout = 0, cin = 0;
-  size_t panel = 0;  // output channels of one panel: panels[ceil(cout / panel)][9 taps][cin][panel], zero padded
+  size_t panel = 0;  // output channels of one panel
   Buffer data;
-  std::vector<float> bias;  // [ceil(cout / panel) · panel], zero padded
+  Buffer bias;  // f32 [ceil(cout / panel) · panel], zero padded
 
   size_t num_panels() const { return (cout + panel - 1) / panel; }
   size_t padded_cout() const { return num_panels() * panel; }
 };
 
 // Packs `weights` (the layout of torch.nn.Conv2d.weight) in parallel. Throws kNotFinite naming the tensor.
-PackedConv PackConv(Context& context, const TensorView& weights, std::vector<float> bias, const char* name);
+PackedConv PackConv(Context& context, const TensorView& weights, const std::vector<float>& bias, const char* name);
 
 enum class ConvKind {
   kSame,  // stride 1, zero padding 1:            out [height, width]
@@ -46,19 +52,21 @@ enum class ConvAlgorithm {
 // out = conv3x3(in') + bias (+ residual), in' = in or, with gain, silu(in · gain[c] + shift[c]) (a group norm, see
 // group_norm.h). The result does not depend on the number of threads.
 struct ConvArgs {
-  float* out = nullptr;  // may not alias in
+  void* out = nullptr;  // may not alias in
+  DType out_dtype = DType::kF32;  // of out and residual
   size_t out_stride = 0;
-  const float* in = nullptr;
+  const void* in = nullptr;
+  DType in_dtype = DType::kF32;
   size_t in_stride = 0;
   size_t in_height = 0, in_width = 0;
   ConvKind kind = ConvKind::kSame;
   const PackedConv* weights = nullptr;
-  const float* residual = nullptr;  // map of the shape of out, or out itself, or null
+  const void* residual = nullptr;  // map of the shape of out, or out itself, or null
   size_t residual_stride = 0;
   const float* gain = nullptr;  // [MapStride(cin)], both or none
   const float* shift = nullptr;
   ConvAlgorithm algorithm = ConvAlgorithm::kAuto;
-  float* workspace = nullptr;   // 64-byte aligned
+  float* workspace = nullptr;   // as aligned as Backend::Allocate
   size_t workspace_floats = 0;  // >= ConvWorkspace(args)
 
   size_t out_height() const { return OutSide(in_height); }

@@ -5,6 +5,7 @@
 #include <cstddef>
 
 #include "native/ops/context.h"
+#include "native/tensor/dtype.h"
 
 namespace nextscale {
 
@@ -14,7 +15,8 @@ namespace nextscale {
 struct GroupNormArgs {
   float* gain = nullptr;     // [MapStride(channels)]; padding is set to 0
   float* shift = nullptr;    // [MapStride(channels)]
-  const float* x = nullptr;  // map [num_pixels, x_stride]
+  const void* x = nullptr;   // map [num_pixels, x_stride]
+  DType dtype = DType::kF32;  // of x
   size_t x_stride = 0;
   size_t num_pixels = 0;
   size_t channels = 0;
@@ -31,9 +33,10 @@ void GroupNorm(Context& context, const GroupNormArgs& args);
 
 // out[p, c] = x[p, c] · gain[c] + shift[c]. out may be x.
 struct NormalizeMapArgs {
-  float* out = nullptr;
+  void* out = nullptr;
+  DType dtype = DType::kF32;  // of out and x
   size_t out_stride = 0;
-  const float* x = nullptr;
+  const void* x = nullptr;
   size_t x_stride = 0;
   size_t num_pixels = 0;
   size_t channels = 0;

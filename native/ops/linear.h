@@ -15,11 +15,12 @@
 
 namespace nextscale {
 
-// Weights [N, K] reordered for the microkernel, in the number format of the file. Immutable after packing.
+// Weights [N, K] in the order and format that a device's kernels read. Immutable after packing.
+// CPU: the format of the file, panels[ceil(n / panel)][k][panel], zero padded.
 struct PackedMatrix {
   DType dtype = DType::kF32;
   size_t n = 0, k = 0;
-  size_t panel = 0;  // columns of one panel: panels[ceil(n / panel)][k][panel], zero padded
+  size_t panel = 0;
   Buffer data;
 };
 
@@ -34,9 +35,13 @@ enum class Epilogue {
 };
 
 struct LinearArgs {
-  float* out = nullptr;       // kStore, kGelu: [M, out_stride >= N]; kResidual: x [rows, out_stride]
+  // kStore, kGelu: [M, out_stride >= N]. kResidual: x [rows, out_stride], f32; also in activations where there is one
+  // span, from row 0 to row 0 and without modulation.
+  void* out = nullptr;
+  DType out_dtype = DType::kF32;
   size_t out_stride = 0;
-  const float* a = nullptr;   // [M, a_stride >= K]
+  const void* a = nullptr;  // [M, a_stride >= K]
+  DType a_dtype = DType::kF32;
   size_t a_stride = 0;
   size_t num_rows = 0;        // M
   const PackedMatrix* weights = nullptr;

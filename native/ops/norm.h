@@ -6,13 +6,15 @@
 
 #include "native/ops/context.h"
 #include "native/ops/rows.h"
+#include "native/tensor/dtype.h"
 
 namespace nextscale {
 
 // out[span.compact_row + i] = LN(x[span.x_row + i]) · (1 + modulation[gain_offset + c]) + modulation[shift_offset + c]
 // LN: biased variance over C, eps 1e-6 (reference: AdaLNSelfAttn.forward, ln_wo_grad). A row's result depends on that row alone.
 struct ModulatedNormArgs {
-  float* out = nullptr;      // [M, out_stride]
+  void* out = nullptr;       // [M, out_stride]
+  DType out_dtype = DType::kF32;
   size_t out_stride = 0;
   const float* x = nullptr;  // [rows, x_stride]
   size_t x_stride = 0;

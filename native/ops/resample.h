@@ -4,6 +4,7 @@
 #include <cstddef>
 
 #include "native/ops/context.h"
+#include "native/tensor/dtype.h"
 
 namespace nextscale {
 
@@ -21,23 +22,20 @@ struct BicubicArgs {
 };
 void Bicubic(Context& context, const BicubicArgs& args);
 
-// planar [channels, side, side] → rows [out_side², out_stride]: the mean over input pixels floor(i·side/out_side) ..
-// ceil((i+1)·side/out_side) (reference: F.interpolate(mode='area') = adaptive_avg_pool2d). out_side <= side.
+// f32 maps [B, in_side², in_stride >= channels] → rows [B · out_side², out_stride]: the mean over input pixels floor(i·side/out_side) ..
+// ceil((i+1)·side/out_side) (reference: F.interpolate(mode='area') = adaptive_avg_pool2d). out_side <= in_side;
+// with equal sides it is a copy that changes stride and format.
 struct AreaDownArgs {
-  float* out = nullptr;
+  void* out = nullptr;
+  DType out_dtype = DType::kF32;
   size_t out_stride = 0;
   size_t out_side = 0;
   const float* in = nullptr;
+  size_t in_stride = 0;  // of a pixel
   size_t in_side = 0;
   size_t channels = 0;
+  size_t num_images = 1;
 };
 void AreaDown(Context& context, const AreaDownArgs& args);
-
-// map[p, c] = planar[c, p]
-void PlanarToMap(Context& context, float* map, size_t map_stride, const float* planar, size_t num_pixels,
-                 size_t channels);
-// planar[c, p] = map[p, c]
-void MapToPlanar(Context& context, float* planar, const float* map, size_t map_stride, size_t num_pixels,
-                 size_t channels);
 
 }  // namespace nextscale

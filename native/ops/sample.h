@@ -13,7 +13,8 @@ namespace nextscale {
 //   top-k (0 = off, else 1..V): values below the k-th largest are removed; ties with it stay
 //   top-p (0 = off, or >= 1 = off): in ascending order, values whose cumulative softmax (over what is left) is <= 1 − p are
 //          removed; the largest always stays
-//   token = inverse CDF of softmax(left) in index order at UniformDraw(seed, image, scale, token); with top_k = 1, the first arg max
+//   token = −1 when a logit is NaN or infinite, else
+//           inverse CDF of softmax(left) in index order at UniformDraw(seed, image, scale, token); with top_k = 1, the first arg max
 struct SampleArgs {
   int32_t* tokens = nullptr;       // [L]
   const float* cond = nullptr;     // [L, stride >= V]
@@ -28,7 +29,6 @@ struct SampleArgs {
   uint32_t scale_index = 0;
   float* logits_out = nullptr;     // [L, V] after guidance, before the filters, or null
 };
-// Throws Error(kNotFinite) when a logit is NaN or infinite.
 void Sample(Context& context, const SampleArgs& args);
 
 // The probabilities that Sample draws from, for one row of logits; in place. For tests.

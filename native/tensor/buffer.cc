@@ -19,7 +19,11 @@ Buffer::Buffer(size_t bytes) {
 }
 
 Buffer::~Buffer() {
-  if (data_ != nullptr) munmap(data_, bytes_);
+  if (source_ != nullptr) {
+    source_->Release(data_, bytes_);
+  } else if (data_ != nullptr) {
+    munmap(data_, bytes_);
+  }
 }
 
 }  // namespace nextscale

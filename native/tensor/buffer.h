@@ -7,10 +7,21 @@
 
 namespace nextscale {
 
+// Where memory that is not the process's own comes from: a device.
+class MemorySource {
+ public:
+  virtual void Release(std::byte* data, size_t bytes) noexcept = 0;  // any thread
+
+ protected:
+  ~MemorySource() = default;
+};
+
 class Buffer {
  public:
   Buffer() = default;
   explicit Buffer(size_t bytes);  // throws Error(kOutOfMemory)
+  // Takes over memory that goes back to its source; the host may not read it.
+  Buffer(std::byte* data, size_t bytes, MemorySource& source) : data_(data), bytes_(bytes), source_(&source) {}
   ~Buffer();
   Buffer(Buffer&& other) noexcept { swap(other); }
   Buffer& operator=(Buffer&& other) noexcept {
@@ -29,9 +40,11 @@ class Buffer {
   void swap(Buffer& other) {
     std::swap(data_, other.data_);
     std::swap(bytes_, other.bytes_);
+    std::swap(source_, other.source_);
   }
   std::byte* data_ = nullptr;
   size_t bytes_ = 0;
+  MemorySource* source_ = nullptr;
 };
 
 }  // namespace nextscale

@@ -45,7 +45,7 @@ float* Pass::BlockModulationGradients(size_t block_index) const {
 void Pass::Forward(Context& context, const float* weights, const PackedNetwork& network, const PassInput& input) {
   const size_t num_images = input.labels.size(), num_blocks = network.blocks.size();
   NS_CHECK(num_images > 0 && num_images <= options_.micro_batch);
-  TeacherInput(context, input);
+  TeacherInput(input);
   Condition(context, weights, network, input);
   Embed(context, weights, network, input);
   for (size_t block_index = 0; block_index < num_blocks; ++block_index) {
@@ -86,15 +86,15 @@ std::span<const float> Pass::Loss(Context& context, const PassInput& input, cons
 }
 
 // What word_embed gets at every scale but the first (reference: quantize.idxBl_to_var_input).
-void Pass::TeacherInput(Context& context, const PassInput& input) {
+void Pass::TeacherInput(const PassInput& input) {
   const size_t code_dim = config_.vae.code_dim, num_scales = schedule_.num_scales();
   float* const f_hat = f_hat_.as<float>();
   for (size_t image = 0; image < input.labels.size(); ++image) {
     std::fill_n(f_hat, code_dim * config_.side() * config_.side(), 0.0f);
     for (size_t k = 0; k + 1 < num_scales; ++k) {
       const size_t first = image * schedule_.num_tokens;
-      quantizer_.AddScale(context, k, input.tokens.data() + first + schedule_.offsets[k], f_hat);
-      quantizer_.NextInput(context, k + 1, f_hat,
+      quantizer_.AddScale(k, input.tokens.data() + first + schedule_.offsets[k], f_hat);
+      quantizer_.NextInput(k + 1, f_hat,
                            memory_.input.as<float>() + (first + schedule_.offsets[k + 1]) * code_dim);
     }
   }

@@ -47,7 +47,7 @@ class Pass {
   size_t logits_stride() const { return memory_.wide_stride; }
 
  private:
-  void TeacherInput(Context& context, const PassInput& input);
+  void TeacherInput(const PassInput& input);
   void Condition(Context& context, const float* weights, const PackedNetwork& network, const PassInput& input);
   void Embed(Context& context, const float* weights, const PackedNetwork& network, const PassInput& input);
   void FillRows(size_t block_index, size_t num_images);
@@ -78,7 +78,7 @@ class Pass {
   RowLayout rows_;
   BlockRows block_rows_;
   Activations memory_;
-  Buffer f_hat_;  // [E, P, P]
+  Buffer f_hat_;  // [P², E]
 };
 
 }  // namespace nextscale

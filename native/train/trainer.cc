@@ -7,6 +7,7 @@
 #include <string>
 
 #include "native/base/error.h"
+#include "native/backend/cpu/cpu_backend.h"
 #include "native/ops/optimizer.h"
 #include "native/train/initialize.h"
 #include "native/train/pass.h"
@@ -20,8 +21,9 @@ struct Trainer::Impl {
         schedule(config.sides),
         layout(config),
         subnets(config.var.depth, options.strategy),
-        context(options.threads),
-        quantizer(config, tensors, context),
+        backend(options.threads),
+        context(backend.context()),
+        quantizer(backend, config, tensors),
         network(config, layout),
         pass(config, layout, subnets, quantizer,
              {.micro_batch = options.micro_batch, .checkpointing = options.checkpointing}, stop),
@@ -181,7 +183,8 @@ struct Trainer::Impl {
   const SubnetTable subnets;
   std::mutex in_flight;  // held during a call
   std::atomic<bool> stop{false};
-  Context context;
+  CpuBackend backend;
+  Context& context;  // the backend's
   Quantizer quantizer;
   PackedNetwork network;
   Pass pass;

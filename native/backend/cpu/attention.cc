@@ -56,7 +56,7 @@ void NormalizeHead(const float* x, size_t head_dim, float factor, float* out) {
 template <typename T>
 void SplitRow(const SplitHeadsArgs& args, const AttentionSequence& sequence, size_t row, float* scratch) {
   const size_t width = args.num_heads * args.head_dim;
-  float* q = args.qkv + (sequence.compact_row + row) * args.qkv_stride;  // q | k | v
+  float* q = static_cast<float*>(args.qkv) + (sequence.compact_row + row) * args.qkv_stride;  // q | k | v
   const float* k = q + width;
   if (args.head_factor != nullptr) {
     for (size_t h = 0; h < args.num_heads; ++h) {
@@ -213,7 +213,7 @@ void AttendQueries(const AttentionArgs& args, const AttentionSequence& sequence,
   std::fill_n(ws.maxima, count, -std::numeric_limits<float>::infinity());
   const float factor = args.softmax_factor * 1.44269504088896340736f;  // weights are powers of two
   for (size_t i = 0; i < count; ++i) {
-    const float* q = args.q + (sequence.compact_row + first + i) * args.q_stride + head * head_dim;
+    const float* q = static_cast<const float*>(args.q) + (sequence.compact_row + first + i) * args.q_stride + head * head_dim;
     for (size_t d = 0; d < head_dim; ++d) ws.q[i * ws.q_stride + d] = q[d] * factor;
   }
   const EvenTiles tiles(count);
@@ -234,7 +234,7 @@ void AttendQueries(const AttentionArgs& args, const AttentionSequence& sequence,
     for (size_t t = 0; t < tiles.count; ++t) AttendTile(ws, tiles.begin(t), tiles.size(t), head_dim, block);
   }
   for (size_t i = 0; i < count; ++i) {
-    float* out = args.out + (sequence.compact_row + first + i) * args.out_stride + head * head_dim;
+    float* out = static_cast<float*>(args.out) + (sequence.compact_row + first + i) * args.out_stride + head * head_dim;
     const float inverse = 1.0f / hn::GetLane(hn::SumOfLanes(df, hn::LoadU(df, ws.sums + i * kLanes)));
     for (size_t d = 0; d < head_dim; ++d) out[d] = ws.out[i * ws.padded + d] * inverse;
   }
@@ -272,11 +272,13 @@ HWY_EXPORT(AttentionOnTarget);
 
 void SplitHeads(Context& context, const SplitHeadsArgs& args) {
   CheckSplitHeads(args);
+  CheckFloat(args.dtype, "split heads: qkv");
   HWY_DYNAMIC_DISPATCH(SplitOnTarget)(context, args);
 }
 
 void Attention(Context& context, const AttentionArgs& args) {
   CheckAttention(args);
+  CheckFloat(args.dtype, "attention: q and out");
   if (args.sequences.empty()) return;
   HWY_DYNAMIC_DISPATCH(AttentionOnTarget)(context, args);
 }

@@ -17,6 +17,7 @@
 #include "native/backend/cpu/microkernel-inl.h"
 #include "native/backend/cpu/winograd.h"
 #include "native/base/error.h"
+#include "native/ops/check.h"
 #include "native/ops/check_map.h"
 
 HWY_BEFORE_NAMESPACE();
@@ -109,10 +110,10 @@ void FinishPixels(const ConvArgs& args, size_t y, size_t x0, size_t pixels, size
   const size_t row = y * args.out_width() + x0;
   for (size_t pixel = 0; pixel < pixels; ++pixel, tile += kPanel) {
     for (size_t c = 0; c < columns; c += kLanes) {
-      VF sum = hn::Add(hn::Load(df, tile + c), hn::LoadU(df, args.weights->bias.data() + first + c));
+      VF sum = hn::Add(hn::Load(df, tile + c), hn::LoadU(df, args.weights->bias.as<float>() + first + c));
       if (args.residual != nullptr)
-        sum = hn::Add(sum, hn::LoadU(df, args.residual + (row + pixel) * args.residual_stride + first + c));
-      hn::StoreU(sum, df, args.out + (row + pixel) * args.out_stride + first + c);
+        sum = hn::Add(sum, hn::LoadU(df, static_cast<const float*>(args.residual) + (row + pixel) * args.residual_stride + first + c));
+      hn::StoreU(sum, df, static_cast<float*>(args.out) + (row + pixel) * args.out_stride + first + c);
     }
   }
 }
@@ -206,7 +207,7 @@ bool ChooseWinograd(const ConvArgs& args, const WinogradPlan& plan) {
 
 }  // namespace
 
-PackedConv PackConv(Context& context, const TensorView& weights, std::vector<float> bias, const char* name) {
+PackedConv PackConv(Context& context, const TensorView& weights, const std::vector<float>& bias, const char* name) {
   CheckPackConv(weights, bias, name);
   for (float value : bias)
     NS_REQUIRE(std::isfinite(value), ErrorCode::kNotFinite, name, ": NaN or infinity in the bias");
@@ -216,8 +217,8 @@ PackedConv PackConv(Context& context, const TensorView& weights, std::vector<flo
   packed.cin = weights.shape[1];
   packed.panel = HWY_DYNAMIC_DISPATCH(ConvPanel)();
   packed.data = Buffer(packed.padded_cout() * 9 * packed.cin * DTypeBytes(packed.dtype));
-  packed.bias = std::move(bias);
-  packed.bias.resize(packed.padded_cout());
+  packed.bias = Buffer(packed.padded_cout() * sizeof(float));
+  std::copy(bias.begin(), bias.end(), packed.bias.as<float>());
   const bool finite = HWY_DYNAMIC_DISPATCH(PackConvPanels)(context, weights, packed);
   NS_REQUIRE(finite, ErrorCode::kNotFinite, name, ": NaN or infinity");
   return packed;
@@ -231,6 +232,9 @@ size_t ConvWorkspace(const ConvArgs& args) {
 
 void Conv(Context& context, const ConvArgs& args) {
   CheckConv(args);
+  CheckConvWorkspace(args, ConvWorkspace(args));
+  CheckFloat(args.in_dtype, "conv: in");
+  CheckFloat(args.out_dtype, "conv: out");
   const WinogradPlan plan = PlanWinograd(args);
   if (ChooseWinograd(args, plan)) return RunWinograd(context, args, plan);
   HWY_DYNAMIC_DISPATCH(DirectOnTarget)(context, args);

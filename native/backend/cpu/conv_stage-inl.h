@@ -50,7 +50,7 @@ inline void StagePatch(const ConvArgs& args, const Patch& patch, float* HWY_REST
       }
       const size_t pixel =
           (static_cast<size_t>(y) >> shift_bits) * args.in_width + (static_cast<size_t>(x) >> shift_bits);
-      const float* from = args.in + pixel * args.in_stride + patch.c0;
+      const float* from = static_cast<const float*>(args.in) + pixel * args.in_stride + patch.c0;
       if (gain == nullptr) {
         for (size_t c = 0; c < floats; c += kLanes) hn::Store(hn::LoadU(df, from + c), df, to + c);
       } else {

@@ -9,6 +9,7 @@
 #include <cmath>
 
 #include "native/backend/cpu/simd-inl.h"
+#include "native/ops/check.h"
 #include "native/ops/check_map.h"
 
 namespace nextscale {
@@ -55,7 +56,7 @@ void PieceMoments(const GroupNormArgs& args, size_t first, size_t num_pixels, Mo
   const DF df;
   const size_t width = args.channels / args.num_groups;
   const double count = static_cast<double>(num_pixels * width);
-  const float* x = args.x + first * args.x_stride;
+  const float* x = static_cast<const float*>(args.x) + first * args.x_stride;
   const auto sum_groups = [&](auto store) {
     for (size_t g = 0; g < args.num_groups; ++g) {
       double sum = 0;
@@ -98,9 +99,9 @@ void NormalizeOnTarget(Context& context, const NormalizeMapArgs& args) {
     const DF df;
     for (size_t p = piece * kPiecePixels; p < std::min(args.num_pixels, (piece + 1) * kPiecePixels); ++p) {
       for (size_t c = 0; c < args.channels; c += kLanes) {
-        const VF x = hn::LoadU(df, args.x + p * args.x_stride + c);
+        const VF x = hn::LoadU(df, static_cast<const float*>(args.x) + p * args.x_stride + c);
         hn::StoreU(hn::MulAdd(x, hn::LoadU(df, args.gain + c), hn::LoadU(df, args.shift + c)), df,
-                   args.out + p * args.out_stride + c);
+                   static_cast<float*>(args.out) + p * args.out_stride + c);
       }
     }
   });
@@ -123,6 +124,7 @@ size_t GroupNormWorkspace(size_t num_pixels, size_t num_groups) {
 
 void GroupNorm(Context& context, const GroupNormArgs& args) {
   CheckGroupNorm(args);
+  CheckFloat(args.dtype, "group norm: x");
   HWY_DYNAMIC_DISPATCH(GroupNormOnTarget)(context, args);
   const auto* moments = reinterpret_cast<const Moments*>(args.workspace);
   const size_t width = args.channels / args.num_groups;
@@ -150,6 +152,7 @@ void GroupNorm(Context& context, const GroupNormArgs& args) {
 
 void NormalizeMap(Context& context, const NormalizeMapArgs& args) {
   CheckNormalizeMap(args);
+  CheckFloat(args.dtype, "normalize map: x");
   HWY_DYNAMIC_DISPATCH(NormalizeOnTarget)(context, args);
 }
 

@@ -101,11 +101,11 @@ void FinishTile(const LinearArgs& args, size_t first_row, size_t num_rows, size_
   const DF df;
   const RowSpan* span = args.spans.data();
   for (size_t row = first_row; row < first_row + num_rows; ++row, tile += kPanel) {
-    float* out = args.out + row * args.out_stride;
+    float* out = static_cast<float*>(args.out) + row * args.out_stride;
     const float* gate = nullptr;
     if constexpr (kEpilogue == Epilogue::kResidual) {
       while (row - span->compact_row >= span->num_rows) ++span;
-      out = args.out + (span->x_row + row - span->compact_row) * args.out_stride;
+      out = static_cast<float*>(args.out) + (span->x_row + row - span->compact_row) * args.out_stride;
       if (span->modulation != nullptr) gate = span->modulation + args.gate_offset;
     }
     for (size_t half = 0; half < 2; ++half) {
@@ -162,12 +162,13 @@ template <typename T, Epilogue kEpilogue>
 void RunTask(const LinearArgs& args, size_t first_row, size_t last_row, size_t first_panel, size_t last_panel,
              float* scratch) {
   const size_t k = args.weights->k;
+  const float* const a = static_cast<const float*>(args.a);
   const T* panels = args.weights->data.as<T>() + first_panel * k * kPanel;
   HWY_ALIGN float tile[kMaxTileFloats];
   const EvenTiles tiles(last_row - first_row);
   const auto multiply = [&](const auto* b, size_t p, size_t t, const std::byte* ahead, size_t ahead_step) HWY_ATTR {
     const size_t row = first_row + tiles.begin(t), rows = tiles.size(t);
-    MultiplyTile(rows, args.a + row * args.a_stride, args.a_stride, b, k, false, tile, kPanel, ahead, ahead_step);
+    MultiplyTile(rows, a + row * args.a_stride, args.a_stride, b, k, false, tile, kPanel, ahead, ahead_step);
     FinishTile<kEpilogue>(args, row, rows, p * kPanel, tile);
   };
   if (tiles.count <= kFewTiles) {
@@ -287,6 +288,8 @@ PackedMatrix PackMatrix(Context& context, const TensorView& weights, const char*
 
 void Linear(Context& context, const LinearArgs& args) {
   CheckLinear(args);
+  CheckFloat(args.a_dtype, "linear: a");
+  CheckFloat(args.out_dtype, "linear: out");
   if (args.num_rows == 0) return;
   HWY_DYNAMIC_DISPATCH(LinearOnTarget)(context, args);
 }

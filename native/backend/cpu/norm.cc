@@ -66,7 +66,7 @@ void NormOnTarget(Context& context, const ModulatedNormArgs& args) {
       while (row - span->compact_row >= span->num_rows) ++span;
       NormRow(args.x + (span->x_row + row - span->compact_row) * args.x_stride, args.width,
               span->modulation + args.gain_offset, span->modulation + args.shift_offset,
-              args.out + row * args.out_stride);
+              static_cast<float*>(args.out) + row * args.out_stride);
     }
   });
 }
@@ -83,6 +83,7 @@ HWY_EXPORT(NormOnTarget);
 
 void ModulatedNorm(Context& context, const ModulatedNormArgs& args) {
   CheckModulatedNorm(args);
+  CheckFloat(args.out_dtype, "norm: out");
   if (args.spans.empty()) return;
   HWY_DYNAMIC_DISPATCH(NormOnTarget)(context, args);
 }

@@ -1,12 +1,12 @@
-// Bicubic upsampling, area downsampling, and the two orders of a map's numbers. Latent-sized: plain loops over
+// Bicubic upsampling and area downsampling. Latent-sized: plain loops over
 // channels, which the compiler vectorises, are enough.
 #include "native/ops/resample.h"
 
 #include <algorithm>
 #include <array>
 #include <cmath>
-#include <cstring>
 
+#include "native/ops/check.h"
 #include "native/ops/check_map.h"
 
 namespace nextscale {
@@ -65,42 +65,25 @@ void Bicubic(Context& context, const BicubicArgs& args) {
 
 void AreaDown(Context& context, const AreaDownArgs& args) {
   CheckAreaDown(args);
+  CheckFloat(args.out_dtype, "area: out");
   const size_t in_side = args.in_side, out_side = args.out_side;
-  context.pool().ParallelFor(out_side, [&](size_t y, size_t) {
-    const size_t y0 = y * in_side / out_side, y1 = ((y + 1) * in_side + out_side - 1) / out_side;
-    for (size_t x = 0; x < out_side; ++x) {
+  context.pool().ParallelFor(args.num_images * out_side, [&](size_t index, size_t) {
+    const size_t y = index % out_side, y0 = y * in_side / out_side,
+                 y1 = ((y + 1) * in_side + out_side - 1) / out_side;
+    const float* in = args.in + index / out_side * in_side * in_side * args.in_stride;
+    float* out = static_cast<float*>(args.out) + index * out_side * args.out_stride;
+    for (size_t x = 0; x < out_side; ++x, out += args.out_stride) {
       const size_t x0 = x * in_side / out_side, x1 = ((x + 1) * in_side + out_side - 1) / out_side;
-      for (size_t c = 0; c < args.channels; ++c) {
-        const float* plane = args.in + c * in_side * in_side;
-        float sum = 0;
-        for (size_t i = y0; i < y1; ++i) {
-          for (size_t j = x0; j < x1; ++j) sum += plane[i * in_side + j];
+      std::fill_n(out, args.channels, 0.0f);
+      for (size_t i = y0; i < y1; ++i) {
+        for (size_t j = x0; j < x1; ++j) {
+          const float* pixel = in + (i * in_side + j) * args.in_stride;
+          for (size_t c = 0; c < args.channels; ++c) out[c] += pixel[c];
         }
-        args.out[(y * out_side + x) * args.out_stride + c] =
-            sum / static_cast<float>(y1 - y0) / static_cast<float>(x1 - x0);
       }
-    }
-  });
-}
-
-void PlanarToMap(Context& context, float* map, size_t map_stride, const float* planar, size_t num_pixels,
-                 size_t channels) {
-  constexpr size_t kPixels = 256;
-  context.pool().ParallelFor((num_pixels + kPixels - 1) / kPixels, [&](size_t part, size_t) {
-    const size_t end = std::min(num_pixels, (part + 1) * kPixels);
-    for (size_t p = part * kPixels; p < end; ++p) {
-      for (size_t c = 0; c < channels; ++c) map[p * map_stride + c] = planar[c * num_pixels + p];
-    }
-  });
-}
-
-void MapToPlanar(Context& context, float* planar, const float* map, size_t map_stride, size_t num_pixels,
-                 size_t channels) {
-  constexpr size_t kPixels = 256;
-  context.pool().ParallelFor((num_pixels + kPixels - 1) / kPixels, [&](size_t part, size_t) {
-    const size_t end = std::min(num_pixels, (part + 1) * kPixels);
-    for (size_t c = 0; c < channels; ++c) {
-      for (size_t p = part * kPixels; p < end; ++p) planar[c * num_pixels + p] = map[p * map_stride + c];
+      for (size_t c = 0; c < args.channels; ++c) {
+        out[c] = out[c] / static_cast<float>(y1 - y0) / static_cast<float>(x1 - x0);
+      }
     }
   });
 }

@@ -155,12 +155,11 @@ int32_t Draw(const float* weights, size_t codebook_size, double total, double u)
 void Sample(Context& context, const SampleArgs& args) {
   CheckSample(args);
   const size_t codebook_size = args.codebook_size;
-  std::atomic<bool> finite{true};
   context.pool().ParallelFor(args.num_tokens, [&](size_t token, size_t worker) {
     const Workspace ws(context.scratch<std::byte>(worker), codebook_size);
     const float* uncond = args.uncond == nullptr ? nullptr : args.uncond + token * args.stride;
     if (!HWY_DYNAMIC_DISPATCH(Guide)(args.cond + token * args.stride, uncond, codebook_size, args.guidance, ws.row)) {
-      finite.store(false, std::memory_order_relaxed);
+      args.tokens[token] = -1;
       return;
     }
     if (args.logits_out != nullptr) std::copy_n(ws.row, codebook_size, args.logits_out + token * codebook_size);
@@ -172,7 +171,6 @@ void Sample(Context& context, const SampleArgs& args) {
     const double u = UniformDraw(args.seed, args.image, args.scale_index, static_cast<uint32_t>(token));
     args.tokens[token] = Draw(ws.row, codebook_size, total, u);
   });
-  NS_REQUIRE(finite.load(), ErrorCode::kNotFinite, "logits of scale ", args.scale_index, " hold NaN or infinity");
 }
 
 void FilterProbabilities(Context& context, float* logits, size_t codebook_size, size_t top_k, float top_p) {

@@ -158,7 +158,7 @@ HWY_INLINE void FinishTile(const ConvArgs& args, size_t y0, size_t x0, size_t co
     OutputTransform(df, in, out);
     for (size_t i = 0; i < 4; ++i) rows[i][j] = out[i];
   }
-  const VF bias = hn::LoadU(df, args.weights->bias.data() + column);
+  const VF bias = hn::LoadU(df, args.weights->bias.as<float>() + column);
   const size_t width = args.out_width();
   const size_t valid_y = std::min<size_t>(4, args.out_height() - y0), valid_x = std::min<size_t>(4, width - x0);
   for (size_t i = 0; i < valid_y; ++i) {
@@ -167,8 +167,8 @@ HWY_INLINE void FinishTile(const ConvArgs& args, size_t y0, size_t x0, size_t co
     for (size_t j = 0; j < valid_x; ++j) {
       VF y = hn::Add(out[j], bias);
       if (args.residual != nullptr)
-        y = hn::Add(y, hn::LoadU(df, args.residual + (pixel + j) * args.residual_stride + column));
-      hn::StoreU(y, df, args.out + (pixel + j) * args.out_stride + column);
+        y = hn::Add(y, hn::LoadU(df, static_cast<const float*>(args.residual) + (pixel + j) * args.residual_stride + column));
+      hn::StoreU(y, df, static_cast<float*>(args.out) + (pixel + j) * args.out_stride + column);
     }
   }
 }

@@ -16,7 +16,7 @@ TEST(KvLease, BlocksHoldExactlyTheScalesTheyRan) {
   std::mt19937_64 random(4);
   const std::vector<size_t> tokens = {1, 4, 9, 16};
   const size_t num_blocks = 5, num_sequences = 3;
-  KvPool pool(1 << 16, sizeof(uint64_t));
+  KvPool pool(Buffer(1 << 16), sizeof(uint64_t));
   for (int round = 0; round < 300; ++round) {
     KvLease first(pool, num_blocks, num_sequences, tokens), second(pool, num_blocks, num_sequences, tokens);
     KvLease* leases[] = {&first, &second};
@@ -59,7 +59,7 @@ TEST(KvLease, BlocksHoldExactlyTheScalesTheyRan) {
 }
 
 TEST(KvLease, TheLastScaleIsSharedScratch) {
-  KvPool pool(1 << 16, 8);
+  KvPool pool(Buffer(1 << 16), 8);
   KvLease lease(pool, 3, 2, {1, 4});
   const std::vector<uint32_t> blocks = {0, 1, 2};
   lease.BeginScale(0, blocks, false);

@@ -81,7 +81,7 @@ TEST(KvPlan, PeakIsExactlyWhatALeaseUses) {
     EXPECT_LE(plan.Peak(), PeakRowsAtMost(plan.View(), empty));
     EXPECT_LE(below.Peak(), PeakRowsAtMost(plan.View(), empty));
 
-    KvPool pool(1 << 20, 16);
+    KvPool pool(Buffer(1 << 20), 16);
     {
       KvLease lease(pool, full_depth, num_sequences, tokens);
       const size_t middle = draw(0, num_scales - 1);

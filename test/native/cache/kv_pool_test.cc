@@ -16,7 +16,7 @@ TEST(KvPool, RandomUseAgreesWithASet) {
   std::mt19937_64 random(2);
   for (int round = 0; round < 20; ++round) {
     const size_t capacity = 1 + random() % 200, row_bytes = 8;
-    KvPool pool(capacity * row_bytes + random() % row_bytes, row_bytes);
+    KvPool pool(Buffer(capacity * row_bytes + random() % row_bytes), row_bytes);
     ASSERT_EQ(pool.capacity(), capacity);
     std::set<uint32_t> taken;
     std::vector<std::pair<KvChain, std::vector<uint32_t>>> chains;
@@ -46,7 +46,7 @@ TEST(KvPool, RandomUseAgreesWithASet) {
 
 TEST(KvPool, ReservationsNeverExceedTheBudget) {
   std::mt19937_64 random(3);
-  KvPool pool(1000, 10);
+  KvPool pool(Buffer(1000), 10);
   std::vector<size_t> held;
   size_t total = 0;
   for (int step = 0; step < 5000; ++step) {
@@ -66,7 +66,7 @@ TEST(KvPool, ReservationsNeverExceedTheBudget) {
 }
 
 TEST(KvPool, TakingMoreThanThereIsIsAnErrorAndChangesNothing) {
-  KvPool pool(40, 10);
+  KvPool pool(Buffer(40), 10);
   std::vector<uint32_t> slots(3), more(2);
   const KvChain chain = pool.Take(slots);
   EXPECT_THROW(pool.Take(more), Error);
@@ -76,7 +76,7 @@ TEST(KvPool, TakingMoreThanThereIsIsAnErrorAndChangesNothing) {
 }
 
 TEST(KvPool, AnEmptyBudgetHoldsNothing) {
-  KvPool pool(9, 10);
+  KvPool pool(Buffer(9), 10);
   EXPECT_EQ(pool.capacity(), 0u);
   EXPECT_FALSE(pool.Reserve(1));
   EXPECT_TRUE(pool.Reserve(0));

@@ -8,6 +8,7 @@
 #include <mutex>
 #include <random>
 
+#include "native/backend/cpu/cpu_backend.h"
 #include "test/native/generate/test_model.h"
 
 namespace nextscale {
@@ -92,10 +93,9 @@ class Gate {
 inline std::unique_ptr<Engine> Open(TestModel& model, size_t threads = 1, size_t kv_bytes = size_t{64} << 20,
                                     DType kv_dtype = DType::kF32) {
   EngineOptions options;
-  options.threads = threads;
   options.kv_bytes = kv_bytes;
   options.kv_dtype = kv_dtype;
-  return std::make_unique<Engine>(model.config, model.tensors, options, nullptr, nullptr);
+  return std::make_unique<Engine>(model.config, model.tensors, options, MakeCpuBackend(threads), nullptr, nullptr);
 }
 
 inline Request Simple(std::vector<int32_t> labels, uint64_t seed, std::vector<int32_t> depths = {6, 6, 6, 6},

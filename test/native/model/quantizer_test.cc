@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "native/backend/cpu/cpu_backend.h"
 #include "native/base/error.h"
 #include "native/model/vae.h"
 
@@ -64,12 +65,12 @@ TEST(QuantizerTest, ResidualConvOfEveryScale) {
         Choice{1, 4, {0}}}) {
     SCOPED_TRACE(Message(choice.num_scales, " scales, ", choice.num_residual_convs, " convolutions"));
     const ConstantTokenizer tokenizer(choice.num_scales, choice.num_residual_convs);
-    Context context(1);
-    Quantizer quantizer(tokenizer.config, tokenizer.tensors, context);
+    CpuBackend backend(1);
+    Quantizer quantizer(backend, tokenizer.config, tokenizer.tensors);
     const std::vector<int32_t> tokens(choice.num_scales * choice.num_scales);
     for (size_t k = 0; k < choice.num_scales; ++k) {
       std::vector<float> f_hat(tokens.size());
-      quantizer.AddScale(context, k, tokens.data(), f_hat.data());
+      quantizer.AddScale(k, tokens.data(), f_hat.data());
       EXPECT_EQ(f_hat[0], 0.5f * static_cast<float>(choice.expected[k] + 1)) << "scale " << k;
     }
   }
@@ -85,11 +86,11 @@ TEST(QuantizerTest, WithoutResidualConvs) {
   view.data = reinterpret_cast<const std::byte*>(codes.data());
   view.shape = {2, 1};
   only_codes.Add("vae.quantize.embedding.weight", view);
-  Context context(1);
-  Quantizer quantizer(tokenizer.config, only_codes, context);
+  CpuBackend backend(1);
+  Quantizer quantizer(backend, tokenizer.config, only_codes);
   std::vector<float> f_hat(4, 1.0f);
   const std::vector<int32_t> tokens = {1, 0, 0, 1};
-  quantizer.AddScale(context, 1, tokens.data(), f_hat.data());
+  quantizer.AddScale(1, tokens.data(), f_hat.data());
   EXPECT_EQ(f_hat, (std::vector<float>{4, 1, 1, 4}));
 }
 
@@ -104,21 +105,21 @@ ErrorCode CodeOf(const auto& body) {
 
 TEST(QuantizerTest, Refuses) {
   const ConstantTokenizer tokenizer(3, 4);
-  Context context(1);
-  Quantizer quantizer(tokenizer.config, tokenizer.tensors, context);
+  CpuBackend backend(1);
+  Quantizer quantizer(backend, tokenizer.config, tokenizer.tensors);
   std::vector<float> f_hat(9);
-  for (const int32_t token : {-1, 2, std::numeric_limits<int32_t>::max()}) {
-    EXPECT_EQ(CodeOf([&] { quantizer.AddScale(context, 0, &token, f_hat.data()); }), ErrorCode::kInvalidArgument)
+  for (const int32_t token : {2, 3, std::numeric_limits<int32_t>::max()}) {
+    EXPECT_EQ(CodeOf([&] { quantizer.AddScale(0, &token, f_hat.data()); }), ErrorCode::kInvalidArgument)
         << token;
   }
   EXPECT_EQ(CodeOf([&] {
               const ConstantTokenizer other(3, 1);  // other names
-              Quantizer(tokenizer.config, other.tensors, context);
+              Quantizer(backend, tokenizer.config, other.tensors);
             }),
             ErrorCode::kInvalidCheckpoint);
   EXPECT_EQ(CodeOf([&] {
               const ConstantTokenizer bad(3, 4, std::nanf(""));
-              Quantizer(bad.config, bad.tensors, context);
+              Quantizer(backend, bad.config, bad.tensors);
             }),
             ErrorCode::kNotFinite);
 }

@@ -13,7 +13,9 @@
 #include <string>
 #include <vector>
 
+#include "native/backend/cpu/cpu_backend.h"
 #include "native/base/error.h"
+#include "native/generate/preview.h"
 #include "native/io/safetensors.h"
 
 namespace nextscale {
@@ -89,6 +91,13 @@ class VaeGoldenTest : public testing::TestWithParam<GoldenCase> {
   size_t image_floats() const { return 3 * config().image_side() * config().image_side(); }
   size_t tokens_of(size_t k) const { return config().sides[k] * config().sides[k]; }
 
+  // rows [pixels, E] as the reference has them: [E, pixels].
+  std::vector<float> Planar(const std::vector<float>& rows) const {
+    std::vector<float> planar(rows.size());
+    ToPlanar(rows.data(), rows.size() / config().vae.code_dim, config().vae.code_dim, planar.data());
+    return planar;
+  }
+
   void ExpectNear(const std::string& name, size_t image, const std::vector<float>& found) {
     const std::vector<float> all = expected_->Floats(name);
     ASSERT_EQ(all.size(), kImages * found.size()) << name;
@@ -96,53 +105,52 @@ class VaeGoldenTest : public testing::TestWithParam<GoldenCase> {
   }
 
   std::unique_ptr<SafetensorsFile> weights_, expected_;
-  Context context_{2};
+  CpuBackend backend_{2};
 };
 
 TEST_P(VaeGoldenTest, AccumulatesAndDecodes) {
-  Quantizer quantizer(config(), weights_->table(), context_);
-  Decoder decoder(config(), weights_->table(), context_);
+  Quantizer quantizer(backend_, config(), weights_->table());
+  Decoder decoder(backend_, config(), weights_->table());
   for (size_t image = 0; image < kImages; ++image) {
     std::vector<float> f_hat(latent_floats());
     for (size_t k = 0; k < config().num_scales(); ++k) {
       const std::string scale = "gen/" + std::to_string(k);
       const std::vector<int32_t> tokens = expected_->Integers(scale + "/idx");
-      quantizer.AddScale(context_, k, tokens.data() + image * tokens_of(k), f_hat.data());
-      ExpectNear(scale + "/f_hat", image, f_hat);
+      quantizer.AddScale(k, tokens.data() + image * tokens_of(k), f_hat.data());
+      ExpectNear(scale + "/f_hat", image, Planar(f_hat));
       if (k + 1 == config().num_scales()) continue;
       const size_t count = tokens_of(k + 1), dim = config().vae.code_dim;
-      std::vector<float> rows(count * dim), planar(count * dim);
-      quantizer.NextInput(context_, k + 1, f_hat.data(), rows.data());
-      for (size_t i = 0; i < rows.size(); ++i) planar[i % dim * count + i / dim] = rows[i];
-      ExpectNear(scale + "/next_input", image, planar);
+      std::vector<float> rows(count * dim);
+      quantizer.NextInput(k + 1, f_hat.data(), rows.data());
+      ExpectNear(scale + "/next_input", image, Planar(rows));
     }
     std::vector<float> pixels(image_floats());
-    decoder.Decode(context_, f_hat.data(), pixels.data());
+    decoder.Decode(f_hat.data(), pixels.data(), nullptr);
     ExpectNear("gen/image", image, pixels);
   }
 }
 
 TEST_P(VaeGoldenTest, EncodesAndReconstructs) {
-  Quantizer quantizer(config(), weights_->table(), context_);
-  Encoder encoder(config(), weights_->table(), context_);
-  Decoder decoder(config(), weights_->table(), context_);
+  Quantizer quantizer(backend_, config(), weights_->table());
+  Encoder encoder(backend_, config(), weights_->table());
+  Decoder decoder(backend_, config(), weights_->table());
   const std::vector<float> input = expected_->Floats("encode/input");
   for (size_t image = 0; image < kImages; ++image) {
     std::vector<float> f(latent_floats()), f_hat(latent_floats());
-    encoder.Encode(context_, input.data() + image * image_floats(), f.data());
-    ExpectNear("encode/f", image, f);
+    encoder.Encode(input.data() + image * image_floats(), f.data());
+    ExpectNear("encode/f", image, Planar(f));
     std::vector<int32_t> tokens(config().num_tokens());
-    quantizer.Tokenize(context_, f.data(), tokens.data());
+    quantizer.Tokenize(f.data(), tokens.data());
     const int32_t* next = tokens.data();
     for (size_t k = 0; k < config().num_scales(); next += tokens_of(k++)) {
       const std::string scale = "encode/" + std::to_string(k);
       const std::vector<int32_t> all = expected_->Integers(scale + "/idx");
       EXPECT_TRUE(std::equal(next, next + tokens_of(k), all.data() + image * tokens_of(k))) << scale;
-      quantizer.AddScale(context_, k, next, f_hat.data());
-      ExpectNear(scale + "/f_hat", image, f_hat);
+      quantizer.AddScale(k, next, f_hat.data());
+      ExpectNear(scale + "/f_hat", image, Planar(f_hat));
     }
     std::vector<float> pixels(image_floats());
-    decoder.Decode(context_, f_hat.data(), pixels.data());
+    decoder.Decode(f_hat.data(), pixels.data(), nullptr);
     for (float& value : pixels) value = 2 * value - 1;
     ExpectNear("encode/recon", image, pixels);
   }
@@ -162,9 +170,9 @@ TEST(VaeDigitsTest, TokenizesHeldOutImages) {
                                      .multipliers = {1, 1, 2},
                                      .num_res_blocks = 1},
                                     {1, 2, 3, 4, 6, 8});
-  Context context(2);
-  Quantizer quantizer(config, weights.table(), context);
-  Encoder encoder(config, weights.table(), context);
+  CpuBackend backend(2);
+  Quantizer quantizer(backend, config, weights.table());
+  Encoder encoder(backend, config, weights.table());
   const std::vector<int32_t> pixels = expected.Integers("heldout/pixels"), tokens = expected.Integers("heldout/tokens");
   constexpr size_t kPixels = 32 * 32;
   const size_t num_images = pixels.size() / kPixels, num_tokens = config.num_tokens();
@@ -175,8 +183,8 @@ TEST(VaeDigitsTest, TokenizesHeldOutImages) {
   for (size_t i = 0; i < num_images; ++i) {
     for (size_t p = 0; p < image.size(); ++p)
       image[p] = static_cast<float>(pixels[i * kPixels + p % kPixels]) / 127.5f - 1.0f;
-    encoder.Encode(context, image.data(), f.data());
-    quantizer.Tokenize(context, f.data(), found.data());
+    encoder.Encode(image.data(), f.data());
+    quantizer.Tokenize(f.data(), found.data());
     different += !std::equal(found.begin(), found.end(), tokens.data() + i * num_tokens);
   }
   EXPECT_LE(different, num_images / 100);

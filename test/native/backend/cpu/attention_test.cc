@@ -310,7 +310,7 @@ TEST(Attention, RefusesBadArguments) {
   refused([](AttentionArgs& args, AttentionSequence&) { args.out_stride = 15; });
   refused([](AttentionArgs& args, AttentionSequence&) { args.softmax_factor = std::nanf(""); });
   refused([&](AttentionArgs& args, AttentionSequence&) {
-    args.out = const_cast<float*>(args.q), args.out_stride = args.q_stride;
+    args.out = const_cast<void*>(args.q), args.out_stride = args.q_stride;
   });
   refused([](AttentionArgs&, AttentionSequence& sequence) { sequence.num_rows = 10; });  // more tokens than key rows
   refused([](AttentionArgs&, AttentionSequence& sequence) { sequence.kv.pool = nullptr; });

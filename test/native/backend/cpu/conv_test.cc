@@ -309,11 +309,11 @@ TEST(ConvTest, RefusesWrongArguments) {
     EXPECT_THROW(Conv(context, args), Error);
   };
   refused([](ConvArgs& args) { args.in = nullptr; });
-  refused([](ConvArgs& args) { args.out = const_cast<float*>(args.in); });
+  refused([](ConvArgs& args) { args.out = const_cast<void*>(args.in); });
   refused([](ConvArgs& args) { args.in_stride = 2; });
   refused([](ConvArgs& args) { args.in_height = 0; });
   refused([](ConvArgs& args) { args.workspace_floats -= 1; });
-  refused([](ConvArgs& args) { args.gain = args.in; });
+  refused([](ConvArgs& args) { args.gain = static_cast<const float*>(args.in); });
   refused([](ConvArgs& args) { args.kind = ConvKind::kDown, args.algorithm = ConvAlgorithm::kWinograd; });
 }
 

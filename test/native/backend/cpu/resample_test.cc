@@ -76,50 +76,42 @@ TEST(AreaDownTest, MatchesNaive) {
   Context context(2);
   for (const auto& [in_side, out_side] :
        {std::pair<size_t, size_t>{16, 1}, {16, 5}, {16, 13}, {8, 6}, {16, 16}, {32, 9}}) {
-    const size_t channels = random.Index(1, 35), stride = channels + 3;
-    const std::vector<float> in = random.Floats(channels * in_side * in_side);
-    std::vector<float> out(out_side * out_side * stride, 7.0f);
+    const size_t channels = random.Index(1, 35), stride = channels + 3, in_stride = channels + random.Index(0, 2);
+    const size_t num_images = random.Index(1, 3);
+    const std::vector<float> in = random.Floats(num_images * in_side * in_side * in_stride);
+    std::vector<float> out(num_images * out_side * out_side * stride, 7.0f);
     AreaDown(context, {.out = out.data(),
                        .out_stride = stride,
                        .out_side = out_side,
                        .in = in.data(),
+                       .in_stride = in_stride,
                        .in_side = in_side,
-                       .channels = channels});
-    for (size_t y = 0; y < out_side; ++y) {
-      for (size_t x = 0; x < out_side; ++x) {
-        for (size_t c = 0; c < channels; ++c) {
-          double sum = 0, count = 0;
-          for (size_t i = 0; i < in_side; ++i) {
-            for (size_t j = 0; j < in_side; ++j) {
-              // Pixel i belongs to bin y when it overlaps [y, y + 1) · in_side / out_side.
-              const bool inside = i * out_side < (y + 1) * in_side && (i + 1) * out_side > y * in_side &&
-                                  j * out_side < (x + 1) * in_side && (j + 1) * out_side > x * in_side;
-              if (inside) sum += in[(c * in_side + i) * in_side + j], count += 1;
-            }
+                       .channels = channels,
+                       .num_images = num_images});
+    for (size_t row = 0; row < num_images * out_side * out_side; ++row) {
+      const size_t image = row / out_side / out_side, y = row / out_side % out_side, x = row % out_side;
+      for (size_t c = 0; c < channels; ++c) {
+        double sum = 0, count = 0;
+        for (size_t i = 0; i < in_side; ++i) {
+          for (size_t j = 0; j < in_side; ++j) {
+            // Pixel i belongs to bin y when it overlaps [y, y + 1) · in_side / out_side.
+            const bool inside = i * out_side < (y + 1) * in_side && (i + 1) * out_side > y * in_side &&
+                                j * out_side < (x + 1) * in_side && (j + 1) * out_side > x * in_side;
+            if (inside) sum += in[((image * in_side + i) * in_side + j) * in_stride + c], count += 1;
           }
-          ASSERT_NEAR(out[(y * out_side + x) * stride + c], sum / count, (count + 2) * 0x1p-24);
         }
-        for (size_t c = channels; c < stride; ++c) ASSERT_EQ(out[(y * out_side + x) * stride + c], 7.0f);
+        ASSERT_NEAR(out[row * stride + c], sum / count, (count + 2) * 0x1p-24);
       }
+      for (size_t c = channels; c < stride; ++c) ASSERT_EQ(out[row * stride + c], 7.0f);
     }
   }
   std::vector<float> in(4), out(9);
-  EXPECT_THROW(
-      AreaDown(context,
-               {.out = out.data(), .out_stride = 1, .out_side = 3, .in = in.data(), .in_side = 2, .channels = 1}),
-      Error);
-}
-
-TEST(PlanarTest, ThereAndBack) {
-  Random random(4);
-  Context context(2);
-  const size_t pixels = 700, channels = 5, stride = 16;
-  const std::vector<float> planar = random.Floats(pixels * channels);
-  std::vector<float> map(pixels * stride), back(planar.size());
-  PlanarToMap(context, map.data(), stride, planar.data(), pixels, channels);
-  EXPECT_EQ(map[3 * stride + 2], planar[2 * pixels + 3]);
-  MapToPlanar(context, back.data(), map.data(), stride, pixels, channels);
-  EXPECT_EQ(back, planar);
+  const AreaDownArgs up{.out = out.data(), .out_stride = 1, .out_side = 3, .in = in.data(), .in_stride = 1, .in_side = 2,
+                        .channels = 1};
+  EXPECT_THROW(AreaDown(context, up), Error);
+  AreaDownArgs narrow = up;
+  narrow.out_side = 2, narrow.channels = 2;
+  EXPECT_THROW(AreaDown(context, narrow), Error);
 }
 
 }  // namespace

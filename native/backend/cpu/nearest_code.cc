@@ -1,6 +1,6 @@
 // Nearest code vectors: one pass over the codebook per token, lanes across codes.
 #undef HWY_TARGET_INCLUDE
-#define HWY_TARGET_INCLUDE "native/backend/cpu/quantize.cc"
+#define HWY_TARGET_INCLUDE "native/backend/cpu/nearest_code.cc"
 #include "native/backend/cpu/simd.h"
 // Re-includes this file for every target.
 #include <hwy/foreach_target.h>
@@ -81,18 +81,19 @@ namespace nextscale {
 HWY_EXPORT(CodePanel);
 HWY_EXPORT(NearestOnTarget);
 
-Codebook MakeCodebook(std::vector<float> rows, size_t size, size_t dim) {
+Codebook MakeCodebook(const std::vector<float>& rows, size_t size, size_t dim) {
   NS_REQUIRE(size > 0 && dim > 0 && rows.size() == size * dim, ErrorCode::kInvalidArgument, "codebook: ", rows.size(),
              " numbers for ", size, " codes of ", dim);
   Codebook codebook;
   codebook.size = size;
   codebook.dim = dim;
   codebook.panel = HWY_DYNAMIC_DISPATCH(CodePanel)();
-  codebook.rows = std::move(rows);
+  codebook.rows = Buffer(rows.size() * sizeof(float));
+  std::copy(rows.begin(), rows.end(), codebook.rows.as<float>());
   const size_t num_panels = (size + codebook.panel - 1) / codebook.panel;
   codebook.panels = Buffer(num_panels * codebook.panel * dim * sizeof(float));
   for (size_t v = 0; v < num_panels * codebook.panel; ++v) {
-    const float* code = codebook.rows.data() + std::min(v, size - 1) * dim;
+    const float* code = rows.data() + std::min(v, size - 1) * dim;
     float* column = codebook.panels.as<float>() + v / codebook.panel * codebook.panel * dim + v % codebook.panel;
     for (size_t e = 0; e < dim; ++e) column[e * codebook.panel] = code[e];
   }

@@ -1,4 +1,4 @@
-#include "native/ops/quantize.h"
+#include "native/ops/codes.h"
 
 #include <limits>
 
