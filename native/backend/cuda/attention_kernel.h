@@ -6,21 +6,6 @@
 
 #include "native/backend/cuda/thread.h"
 
-namespace nextscale::cuda {
-
-inline constexpr int kKeyBlock = 64;
-
-template <int kHeadDim_, int kWarps_>
-struct AttentionShape {
-  static constexpr int kHeadDim = kHeadDim_;  // 64 or 128: head sizes up to it, in multiples of 8
-  static constexpr int kWarps = kWarps_, kThreads = 32 * kWarps, kQueries = 16 * kWarps;
-  static constexpr int kPieces = kHeadDim / 8;
-  static constexpr int kBlockBytes = kKeyBlock * kHeadDim * 2;
-  static constexpr int kSharedBytes = kQueries * kHeadDim * 2 + 4 * kBlockBytes;  // q, two stages of k and v
-};
-
-}  // namespace nextscale::cuda
-
 namespace nextscale::cuda::NS_SIDE {
 
 inline constexpr float kLog2E = 1.4426950408889634f;
@@ -211,8 +196,6 @@ NS_DEVICE void AttentionTile(const Thread& thread, const AttentionArgs& args) {
 
 // ------------------------------------------------------------------ any format, head sizes up to 128
 
-inline constexpr uint32_t kPlainHeadDim = 128;
-
 // One warp per (row, head), 32 keys at a time, f32 throughout. For checking, and for shapes that tensor cores do not take.
 // Grid: DivideUp(max_rows, warps of a block) × heads × sequences.
 NS_DEVICE void AttentionPlain(const Thread& thread, const AttentionArgs& args) {
@@ -258,6 +241,57 @@ NS_DEVICE void AttentionPlain(const Thread& thread, const AttentionArgs& args) {
     const uint32_t d = part * 32 + lane;
     const uint64_t at = uint64_t{sequence.compact_row + row} * args.out_stride + head * args.head_dim + d;
     if (d < args.head_dim) Store(args.dtype, args.out, at, out[part] / sum);
+  }
+}
+
+// ------------------------------------------------------------------ one large head
+
+// One block per query and head: its scores in shared memory, f32 throughout. For the tokenizer's attention, which has few
+// queries and one head as wide as the map. Grid: max_rows × heads × sequences; shared: max_keys + 8 numbers.
+NS_DEVICE void AttentionWide(const Thread& thread, const AttentionArgs& args) {
+  const SequenceRows sequence = args.sequences[thread.block_z()];
+  const uint32_t head = thread.block_y(), row = thread.block_x();
+  if (row >= sequence.num_rows) return;  // the same for the whole block
+  float* const partial = reinterpret_cast<float*>(thread.shared());
+  float* const scores = partial + kWideThreads / 32;
+  const uint32_t self = static_cast<uint32_t>(thread.index()), lane = static_cast<uint32_t>(thread.lane());
+  const uint32_t warp = static_cast<uint32_t>(thread.warp()), width = args.num_heads * args.head_dim;
+  const uint64_t row_bytes = uint64_t{2} * width * ElementBytes(args.kv.dtype);
+  const uint64_t q = uint64_t{sequence.compact_row + row} * args.q_stride + head * args.head_dim;
+  const uint32_t* const slots = args.slots + sequence.first_slot;
+  float largest = NegativeInfinity();
+  for (uint32_t key = warp; key < sequence.num_keys; key += kWideThreads / 32) {
+    const unsigned char* keys = KvRow(args.kv, slots[key], row_bytes);
+    float score = 0.0f;
+    for (uint32_t d = lane; d < args.head_dim; d += 32) {
+      score = Fma(Load(args.dtype, args.q, q + d), Load(args.kv.dtype, keys, head * args.head_dim + d), score);
+    }
+    score = WarpSum(thread, score) * args.softmax_factor;
+    largest = score > largest ? score : largest;
+    if (lane == 0) scores[key] = score;
+  }
+  if (lane == 0) partial[warp] = largest;
+  thread.Sync();
+  for (uint32_t i = 0; i < kWideThreads / 32; ++i) largest = partial[i] > largest ? partial[i] : largest;
+  thread.Sync();
+  float sum = 0.0f;
+  for (uint32_t key = self; key < sequence.num_keys; key += kWideThreads) {
+    scores[key] = Exp(scores[key] - largest);
+    sum += scores[key];
+  }
+  sum = WarpSum(thread, sum);
+  if (lane == 0) partial[warp] = sum;
+  thread.Sync();
+  sum = 0.0f;
+  for (uint32_t i = 0; i < kWideThreads / 32; ++i) sum += partial[i];
+  for (uint32_t d = self; d < args.head_dim; d += kWideThreads) {
+    float out = 0.0f;
+    for (uint32_t key = 0; key < sequence.num_keys; ++key) {
+      const unsigned char* values = KvRow(args.kv, slots[key], row_bytes);
+      out = Fma(scores[key], Load(args.kv.dtype, values, width + head * args.head_dim + d), out);
+    }
+    const uint64_t at = uint64_t{sequence.compact_row + row} * args.out_stride + head * args.head_dim + d;
+    Store(args.dtype, args.out, at, out / sum);
   }
 }
 

@@ -30,6 +30,10 @@ NS_HOST_DEVICE unsigned char* KvRow(const KvMemory& kv, uint32_t slot, uint64_t 
   return (slot & kTailBit) != 0 ? kv.tail + (slot & ~kTailBit) * row_bytes : kv.pool + slot * row_bytes;
 }
 
+// The span of a compact row, and its row in x.
+NS_HOST_DEVICE SpanTarget TargetOf(const RowTables& rows, uint32_t row) { return rows.spans[rows.span_of_row[row]]; }
+NS_HOST_DEVICE uint32_t RowInX(const SpanTarget& target, uint32_t row) { return target.x_row + row - target.compact_row; }
+
 inline constexpr uint64_t kOutside = ~uint64_t{0};
 
 // Element offset in the input map of a convolution for one output pixel (over all images), tap 0..8 and channel;

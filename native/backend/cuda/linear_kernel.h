@@ -7,39 +7,6 @@
 
 #include "native/backend/cuda/thread.h"
 
-namespace nextscale::cuda {
-
-inline constexpr int kTileK = 64;  // numbers of k in one stage of a tile: rows of 128 bytes
-
-// Block of threads and its tile: kRows × kColumns outputs, each warp kWarpRows × kWarpColumns of them.
-template <int kRows_, int kColumns_, int kWarpRows_, int kWarpColumns_, int kStages_>
-struct TileShape {
-  static constexpr int kRows = kRows_, kColumns = kColumns_, kWarpRows = kWarpRows_, kWarpColumns = kWarpColumns_;
-  static constexpr int kStages = kStages_;
-  static constexpr int kWarpsDown = kRows / kWarpRows;
-  static constexpr int kThreads = kWarpsDown * (kColumns / kWarpColumns) * 32;
-  static constexpr int kStageBytes = (kRows + kColumns) * kTileK * 2;
-  static constexpr int kStagedStride = kColumns + 4;  // of the f32 results on their way out
-  static constexpr int kStagedBytes = kRows * kStagedStride * 4;
-  static constexpr int kSharedBytes = kStages * kStageBytes > kStagedBytes ? kStages * kStageBytes : kStagedBytes;
-};
-using LargeTile = TileShape<128, 128, 64, 32, 3>;
-using SmallTile = TileShape<64, 64, 32, 32, 4>;
-
-// Few rows: 16 rows of a, kColumns rows of the weights; four warps.
-template <int kColumns_>
-struct FewRowsShape {
-  static constexpr int kRows = 16, kColumns = kColumns_, kThreads = 128;
-  static constexpr int kK = kColumns == 16 ? 256 : 64;  // of one stage: 8 KiB of weights either way
-  static constexpr int kStages = kColumns == 16 ? 4 : 6;
-  static constexpr int kStageBytes = (kRows + kColumns) * kK * 2;
-  static constexpr int kStagedStride = kColumns + 4;
-  static constexpr int kSharedBytes = kStages * kStageBytes;
-  static_assert(kRows * kStagedStride * 4 <= kSharedBytes);
-};
-
-}  // namespace nextscale::cuda
-
 namespace nextscale::cuda::NS_SIDE {
 
 // 0.5 y (1 + tanh(u)) = y / (1 + e^(−2u)), u = √(2/π) (y + 0.044715 y³)
@@ -73,10 +40,13 @@ NS_DEVICE void StoreQkv(const Thread& thread, const LinearArgs& args, bool insid
   Store4(args.kv.dtype, KvRow(args.kv, args.row_slots[row], row_bytes), (part - 1) * width + within, y);
 }
 
+// The padding of a map is part of the last column tiles: their weights are zeros there.
+NS_DEVICE uint32_t StoredColumns(const LinearArgs& args) { return args.padded_n > args.n ? args.padded_n : args.n; }
+
 NS_DEVICE void StoreColumn(const LinearArgs& args, uint32_t row, uint32_t column, float y) {
   if (args.epilogue == LinearEpilogue::kResidual) {
-    const RowTarget target = args.targets[row];
-    float* x = static_cast<float*>(args.out) + uint64_t{target.x_row} * args.out_stride + column;
+    const SpanTarget target = TargetOf(args.rows, row);
+    float* x = static_cast<float*>(args.out) + uint64_t{RowInX(target, row)} * args.out_stride + column;
     *x += target.modulation == nullptr ? y : target.modulation[args.gate_offset + column] * y;
     return;
   }
@@ -96,7 +66,7 @@ NS_DEVICE void StoreTile(const Thread& thread, const LinearArgs& args, const flo
   for (int index = thread.index(); index < kRounds * kThreads; index += kThreads) {
     const int row = index / kQuads, quad = index % kQuads;
     const uint32_t at_row = row0 + static_cast<uint32_t>(row), column = column0 + static_cast<uint32_t>(quad) * 4;
-    const bool inside = row < kRows && at_row < args.num_rows && column < args.n;
+    const bool inside = row < kRows && at_row < args.num_rows && column < StoredColumns(args);
     float y[4] = {0.0f, 0.0f, 0.0f, 0.0f};
     if (inside) {
       for (uint32_t i = 0; i < 4; ++i) {
@@ -110,7 +80,7 @@ NS_DEVICE void StoreTile(const Thread& thread, const LinearArgs& args, const flo
     }
     if (!inside) continue;
     const bool plain = args.epilogue != LinearEpilogue::kResidual && args.residual == nullptr;
-    if (plain && column + 3 < args.n && args.out_stride % 4 == 0) {
+    if (plain && column + 3 < StoredColumns(args) && args.out_stride % 4 == 0) {
       if (args.epilogue == LinearEpilogue::kGelu) {
         for (float& value : y) value = Gelu(value);
       }
@@ -118,7 +88,7 @@ NS_DEVICE void StoreTile(const Thread& thread, const LinearArgs& args, const flo
       continue;
     }
     for (uint32_t i = 0; i < 4; ++i) {
-      if (column + i < args.n) StoreColumn(args, at_row, column + i, y[i]);
+      if (column + i < StoredColumns(args)) StoreColumn(args, at_row, column + i, y[i]);
     }
   }
 }
@@ -310,10 +280,6 @@ NS_DEVICE void LinearFewRows(const Thread& thread, const LinearArgs& args) {
 
 // ------------------------------------------------------------------ any shape, any format
 
-inline constexpr int kPlainTile = 64, kPlainK = 16, kPlainThreads = 256;
-inline constexpr int kPlainSharedBytes = 2 * kPlainK * (kPlainTile + 4) * 4;
-static_assert(kPlainSharedBytes <= 48 << 10);
-
 // One chain of fused multiply-adds in f32 per output, over k in ascending order: equal to the CPU's bit for bit where the
 // formats are. For checking, and for shapes that the tensor cores' path does not take. Grid: row tiles × column tiles.
 NS_DEVICE void LinearPlain(const Thread& thread, const LinearArgs& args) {
@@ -357,8 +323,8 @@ NS_DEVICE void LinearPlain(const Thread& thread, const LinearArgs& args) {
     for (int j = 0; j < 4; ++j) {
       const uint32_t row = row0 + static_cast<uint32_t>(down * 4 + i);
       const uint32_t column = column0 + static_cast<uint32_t>(across * 4 + j);
-      if (row >= args.num_rows || column >= args.n) continue;
-      StoreColumn(args, row, column, sums[i][j] + (args.bias != nullptr ? args.bias[column] : 0.0f));
+      if (row >= args.num_rows || column >= StoredColumns(args)) continue;
+      StoreColumn(args, row, column, sums[i][j] + (args.bias != nullptr && column < args.n ? args.bias[column] : 0.0f));
     }
   }
 }

@@ -1,20 +1,7 @@
-// Modulated layer norm, and group norm in three steps (moments of pieces, gains, application with SiLU).
+// Modulated layer norm, and group norm in three steps (moments of pieces, gains, application).
 #pragma once
 
 #include "native/backend/cuda/thread.h"
-
-namespace nextscale::cuda {
-
-inline constexpr int kNormWarps = 4;
-inline constexpr uint32_t kPiecePixels = 64;  // of one piece of a map in group norm
-inline constexpr int kGroupNormWarps = 8;
-
-// Mean and sum of squared differences of one group in one piece.
-struct Moments {
-  float mean, squares;
-};
-
-}  // namespace nextscale::cuda
 
 namespace nextscale::cuda::NS_SIDE {
 
@@ -22,8 +9,8 @@ namespace nextscale::cuda::NS_SIDE {
 NS_DEVICE void ModulatedNormRow(const Thread& thread, const ModulatedNormArgs& args) {
   const uint32_t row = thread.block_x() * kNormWarps + static_cast<uint32_t>(thread.warp());
   if (row >= args.num_rows) return;
-  const RowTarget target = args.targets[row];
-  const float* const x = args.x + uint64_t{target.x_row} * args.x_stride;
+  const SpanTarget target = TargetOf(args.rows, row);
+  const float* const x = args.x + uint64_t{RowInX(target, row)} * args.x_stride;
   const uint32_t lane = static_cast<uint32_t>(thread.lane());
   const float inverse_width = 1.0f / static_cast<float>(args.width);
   float sum = 0.0f, squares = 0.0f;
@@ -42,37 +29,34 @@ NS_DEVICE void ModulatedNormRow(const Thread& thread, const ModulatedNormArgs& a
   }
 }
 
-// moments[image][piece][group]. Grid: pieces × images; a block's warps share the groups.
-NS_DEVICE void GroupMoments(const Thread& thread, const GroupNormArgs& args, Moments* moments) {
-  const uint32_t piece = thread.block_x(), image = thread.block_y(), lane = static_cast<uint32_t>(thread.lane());
-  const uint32_t num_pieces = DivideUp(args.num_pixels, kPiecePixels), width = args.channels / args.num_groups;
-  const uint32_t first = piece * kPiecePixels;
+// moments[piece][group]. Grid: pieces; a block's warps share the groups.
+NS_DEVICE void GroupMoments(const Thread& thread, const GroupNormArgs& args) {
+  const uint32_t piece = thread.block_x(), lane = static_cast<uint32_t>(thread.lane());
+  const uint32_t width = args.channels / args.num_groups, first = piece * kPiecePixels;
   const uint32_t pixels = args.num_pixels - first < kPiecePixels ? args.num_pixels - first : kPiecePixels;
-  const uint64_t base = (uint64_t{image} * args.num_pixels + first) * args.channels;
+  const uint64_t base = uint64_t{first} * args.x_stride;
   for (uint32_t group = static_cast<uint32_t>(thread.warp()); group < args.num_groups; group += kGroupNormWarps) {
     const auto sum_of = [&](auto f) {
       float sum = 0.0f;
       for (uint32_t i = lane; i < pixels * width; i += 32) {
-        sum += f(Load(args.dtype, args.x, base + uint64_t{i / width} * args.channels + group * width + i % width));
+        sum += f(Load(args.dtype, args.x, base + uint64_t{i / width} * args.x_stride + group * width + i % width));
       }
       return WarpSum(thread, sum);
     };
     const float mean = sum_of([](float x) { return x; }) / static_cast<float>(pixels * width);
     const float squares = sum_of([mean](float x) { return (x - mean) * (x - mean); });
-    if (lane == 0) moments[(uint64_t{image} * num_pieces + piece) * args.num_groups + group] = {mean, squares};
+    if (lane == 0) args.moments[uint64_t{piece} * args.num_groups + group] = {mean, squares};
   }
 }
 
-// gains[image][2][channels]: gain, then shift. Pieces are merged in order, in double. Grid: images; threads: groups, then
-// channels.
-NS_DEVICE void GroupGains(const Thread& thread, const GroupNormArgs& args, const Moments* moments, float* gains) {
-  const uint32_t image = thread.block_x(), num_pieces = DivideUp(args.num_pixels, kPiecePixels);
-  const uint32_t width = args.channels / args.num_groups;
-  for (uint32_t group = static_cast<uint32_t>(thread.index()); group < args.num_groups;
-       group += static_cast<uint32_t>(thread.num_threads())) {
+// Pieces are merged in order, in double. One block; threads: groups, then channels.
+NS_DEVICE void GroupGains(const Thread& thread, const GroupNormArgs& args) {
+  const uint32_t num_pieces = DivideUp(args.num_pixels, kPiecePixels), width = args.channels / args.num_groups;
+  const uint32_t self = static_cast<uint32_t>(thread.index()), threads = static_cast<uint32_t>(thread.num_threads());
+  for (uint32_t group = self; group < args.num_groups; group += threads) {
     double count = 0.0, mean = 0.0, squares = 0.0;
     for (uint32_t piece = 0; piece < num_pieces; ++piece) {
-      const Moments m = moments[(uint64_t{image} * num_pieces + piece) * args.num_groups + group];
+      const Moments m = args.moments[uint64_t{piece} * args.num_groups + group];
       const uint32_t left = args.num_pixels - piece * kPiecePixels;
       const double here = static_cast<double>((left < kPiecePixels ? left : kPiecePixels) * width);
       const double difference = static_cast<double>(m.mean) - mean;
@@ -83,23 +67,23 @@ NS_DEVICE void GroupGains(const Thread& thread, const GroupNormArgs& args, const
     const float factor = static_cast<float>(1.0 / sqrt(squares / count + static_cast<double>(args.eps)));
     for (uint32_t c = group * width; c < (group + 1) * width; ++c) {
       const float gain = args.weight[c] * factor;
-      gains[uint64_t{image} * 2 * args.channels + c] = gain;
-      gains[(uint64_t{image} * 2 + 1) * args.channels + c] = args.bias[c] - static_cast<float>(mean) * gain;
+      args.gain[c] = gain;
+      args.shift[c] = args.bias[c] - static_cast<float>(mean) * gain;
     }
   }
+  for (uint32_t c = args.channels + self; c < args.padded_channels; c += threads) args.gain[c] = args.shift[c] = 0.0f;
 }
 
-// out = silu(x · gain + shift). Grid: DivideUp(B · pixels · channels, threads).
-NS_DEVICE void NormalizeMap(const Thread& thread, const GroupNormArgs& args, const float* gains) {
+// One thread per number.
+NS_DEVICE void NormalizeMap(const Thread& thread, const NormalizeMapArgs& args) {
   const uint64_t index = uint64_t{thread.block_x()} * static_cast<uint32_t>(thread.num_threads()) +
                          static_cast<uint32_t>(thread.index());
-  const uint64_t per_image = uint64_t{args.num_pixels} * args.channels;
-  if (index >= per_image * args.num_images) return;
-  const uint32_t c = static_cast<uint32_t>(index % args.channels);
-  const float* const gain = gains + index / per_image * 2 * args.channels;
-  float y = Load(args.dtype, args.x, index) * gain[c] + gain[args.channels + c];
+  const uint64_t pixel = index / args.width;
+  const uint32_t c = static_cast<uint32_t>(index % args.width);
+  if (pixel >= args.num_pixels) return;
+  float y = Load(args.dtype, args.x, pixel * args.x_stride + c) * args.gain[c] + args.shift[c];
   if (args.silu) y /= 1.0f + Exp(-y);
-  Store(args.dtype, args.out, index, y);
+  Store(args.dtype, args.out, pixel * args.out_stride + c, y);
 }
 
 }  // namespace nextscale::cuda::NS_SIDE

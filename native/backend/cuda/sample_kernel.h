@@ -8,19 +8,6 @@
 
 namespace nextscale::cuda {
 
-inline constexpr int kSampleThreads = 256;
-
-struct SampleShared {
-  uint64_t sums[256];
-  uint64_t warp_sums[kSampleThreads / 32];
-  uint64_t below;
-  uint32_t counts[256];
-  uint32_t found, digit, remaining, max_key, bad, best, last, unused;
-};
-NS_HOST_DEVICE constexpr uint32_t SampleSharedBytes(uint32_t codebook_size) {
-  return static_cast<uint32_t>(sizeof(SampleShared)) + codebook_size * 4;
-}
-
 // As UniformDraw in native/base/rng.h; the twin's test holds the two together.
 NS_HOST_DEVICE double PhiloxUniform(uint64_t seed, uint64_t image, uint32_t scale_index, uint32_t token_index) {
   uint32_t counter[4] = {token_index, scale_index, static_cast<uint32_t>(image), static_cast<uint32_t>(image >> 32)};
@@ -224,7 +211,7 @@ NS_DEVICE void SampleToken(const Thread& thread, const SampleArgs& args) {
   thread.Sync();
   max_key = shared.max_key;
   if (shared.bad != 0) {  // the same for the whole block
-    if (self == 0) thread.AtomicMax(args.not_finite, 1u);
+    if (self == 0) image.tokens[token] = -1;
     return;
   }
   if (image.top_k == 1) {

@@ -11,6 +11,7 @@
 #include <cstdint>
 
 #include "native/backend/cuda/fragments.h"
+#include "native/backend/cuda/shapes.h"
 
 #define NS_DEVICE __device__ __forceinline__
 #define NS_SIDE device_side
@@ -40,6 +41,7 @@ NS_DEVICE float Subtract(float a, float b) { return __fsub_rn(a, b); }
 NS_DEVICE float Fma(float a, float b, float c) { return __fmaf_rn(a, b, c); }
 NS_DEVICE float Exp2(float x) { return exp2f(x); }
 NS_DEVICE float Exp(float x) { return expf(x); }
+NS_DEVICE float Log(float x) { return logf(x); }
 NS_DEVICE float InverseRoot(float x) { return rsqrtf(x); }
 NS_DEVICE float SquareRoot(float x) { return sqrtf(x); }
 NS_DEVICE float Floor(float x) { return floorf(x); }

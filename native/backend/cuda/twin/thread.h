@@ -7,6 +7,7 @@
 //  - bank conflicts of ldmatrix are counted.
 #pragma once
 
+#include <setjmp.h>
 #include <ucontext.h>
 
 #include <algorithm>
@@ -14,12 +15,14 @@
 #include <cmath>
 #include <cstdint>
 #include <cstring>
+#include <deque>
 #include <functional>
 #include <memory>
 #include <string>
 #include <vector>
 
 #include "native/backend/cuda/fragments.h"
+#include "native/backend/cuda/shapes.h"
 #include "native/base/error.h"
 #include "native/base/half.h"
 
@@ -49,6 +52,7 @@ inline float Subtract(float a, float b) { return a - b; }
 inline float Fma(float a, float b, float c) { return std::fma(a, b, c); }
 inline float Exp2(float x) { return std::exp2(x); }
 inline float Exp(float x) { return std::exp(x); }
+inline float Log(float x) { return std::log(x); }
 inline float InverseRoot(float x) { return 1.0f / std::sqrt(x); }
 inline float SquareRoot(float x) { return std::sqrt(x); }
 inline float Floor(float x) { return std::floor(x); }
@@ -77,11 +81,13 @@ class Machine {
     const void* from;
     bool inside, committed_mark;  // a mark ends a group
   };
+  // Made once, and used for block after block.
   struct Fiber {
     ucontext_t context;
+    jmp_buf at;  // where it stopped
     std::vector<Copy> copies;
     int pending_groups = 0;
-    bool done = false;
+    bool done = false, started = false;
   };
   // Where the threads of a warp or a block meet.
   struct Meeting {
@@ -98,7 +104,25 @@ class Machine {
   void Fail(std::string message) {
     if (failure_.empty()) failure_ = std::move(message);
   }
-  void Yield(int thread) { swapcontext(&fibers_[static_cast<size_t>(thread)].context, &scheduler_); }
+  // swapcontext asks the kernel for the signal mask at every switch; a jump does not. Sanitizers follow the former only.
+  void Yield(int thread) {
+    Fiber& fiber = fibers_[static_cast<size_t>(thread)];
+#if defined(__SANITIZE_ADDRESS__)
+    swapcontext(&fiber.context, &scheduler_);
+#else
+    if (_setjmp(fiber.at) == 0) _longjmp(scheduler_at_, 1);
+#endif
+  }
+  void Continue(Fiber& fiber) {
+#if defined(__SANITIZE_ADDRESS__)
+    swapcontext(&scheduler_, &fiber.context);
+#else
+    if (_setjmp(scheduler_at_) != 0) return;
+    if (fiber.started) _longjmp(fiber.at, 1);
+    fiber.started = true;
+    setcontext(&fiber.context);
+#endif
+  }
 
   // The calling thread leaves `mine` at its place and goes on when the last one has run `all(slots)`.
   template <typename All>
@@ -131,11 +155,13 @@ class Machine {
   std::vector<unsigned char> shared_;
   unsigned char* shared_base_ = nullptr;
   size_t shared_bytes_ = 0;
-  std::vector<Fiber> fibers_;
+  std::deque<Fiber> fibers_;    // stable addresses
+  std::vector<size_t> order_;
   std::vector<std::unique_ptr<unsigned char[]>> stacks_;
   std::vector<Meeting> warps_;
   Meeting whole_;
   ucontext_t scheduler_{};
+  jmp_buf scheduler_at_{};
   int current_ = 0;
   std::function<void(int)> body_;
   std::string failure_;
@@ -297,42 +323,55 @@ class Thread {
 inline void Machine::Enter(unsigned low, unsigned high) {
   auto* machine = reinterpret_cast<Machine*>(static_cast<uintptr_t>(low) | static_cast<uintptr_t>(high) << 32);
   const int thread = machine->current_;
-  machine->body_(thread);
-  machine->fibers_[static_cast<size_t>(thread)].done = true;
-  ++machine->progress_;
-  while (true) machine->Yield(thread);
+  while (true) {
+    machine->body_(thread);
+    machine->fibers_[static_cast<size_t>(thread)].done = true;
+    ++machine->progress_;
+    machine->Yield(thread);
+  }
 }
 
 inline void Machine::RunBlock(int num_threads) {
   const auto count = static_cast<size_t>(num_threads);
-  fibers_ = std::vector<Fiber>(count);
-  while (stacks_.size() < count) stacks_.push_back(std::make_unique<unsigned char[]>(kStackBytes));
-  warps_.assign(count / 32, Meeting{32, 0, 0, nullptr, std::vector<void*>(32)});
-  whole_ = Meeting{num_threads, 0, 0, nullptr, std::vector<void*>(count)};
   const auto address = reinterpret_cast<uintptr_t>(this);
-  for (size_t i = 0; i < count; ++i) {
-    Fiber& fiber = fibers_[i];
+  for (size_t i = fibers_.size(); i < count; ++i) {
+    stacks_.push_back(std::make_unique<unsigned char[]>(kStackBytes));
+    Fiber& fiber = fibers_.emplace_back();
     getcontext(&fiber.context);
     fiber.context.uc_stack.ss_sp = stacks_[i].get();
     fiber.context.uc_stack.ss_size = kStackBytes;
     makecontext(&fiber.context, reinterpret_cast<void (*)()>(&Machine::Enter), 2, static_cast<unsigned>(address),
                 static_cast<unsigned>(address >> 32));
   }
-  std::vector<size_t> order(count);
-  for (size_t i = 0; i < count; ++i) order[i] = i;
+  for (size_t i = 0; i < count; ++i) {
+    fibers_[i].done = false;
+    fibers_[i].copies.clear();
+    fibers_[i].pending_groups = 0;
+  }
+  if (warps_.size() != count / 32 || whole_.expected != num_threads) {
+    warps_.assign(count / 32, Meeting{32, 0, 0, nullptr, std::vector<void*>(32)});
+    whole_ = Meeting{num_threads, 0, 0, nullptr, std::vector<void*>(count)};
+  }
+  order_.resize(count);
+  for (size_t i = 0; i < count; ++i) order_[i] = i;
   for (bool running = true; running && failure_.empty();) {
-    for (size_t i = count; i > 1; --i) std::swap(order[i - 1], order[Random() % i]);
+    for (size_t i = count; i > 1; --i) std::swap(order_[i - 1], order_[Random() % i]);
     const uint64_t before = progress_;
     running = false;
-    for (size_t i : order) {
+    for (size_t i : order_) {
       if (fibers_[i].done) continue;
       running = true;
       current_ = static_cast<int>(i);
-      swapcontext(&scheduler_, &fibers_[i].context);
-      if (!failure_.empty()) return;
+      Continue(fibers_[i]);
+      if (!failure_.empty()) break;
     }
     if (running && progress_ == before) Fail("deadlock: some threads of a block wait where others never come");
   }
+  if (failure_.empty()) return;
+  fibers_.clear();  // they stand somewhere in the middle
+  stacks_.clear();
+  warps_.clear();
+  whole_ = Meeting{};
 }
 
 template <typename Kernel>

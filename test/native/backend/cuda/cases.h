@@ -1,8 +1,5 @@
-// Parity cases of the CUDA kernels against references in double precision, on random odd shapes. A Runner executes them:
-// the kernels' twins on the CPU (twin_test.cc) or a device (device_test.cu).
-//
-// A Runner has: Upload(vector) → pointer to a copy for kernels, 256-byte aligned; Download(pointer, count) → vector; and
-// the ops of native/backend/cuda/ops.h without the stream.
+// Parity cases of the CUDA kernels against references in double precision, on random odd shapes, by a Runner over the
+// kernels' twins on the CPU (twin_test.cc) or over a device (device_test.cc).
 #pragma once
 
 #include <gtest/gtest.h>
@@ -16,6 +13,7 @@
 #include "native/backend/cuda/plan.h"
 #include "native/base/half.h"
 #include "native/base/rng.h"
+#include "test/native/backend/cuda/runner.h"
 
 namespace nextscale::cuda::test {
 
@@ -146,8 +144,7 @@ struct LinearData {
     return y;
   }
 
-  template <typename Runner>
-  void Upload(Runner& runner) {
+    void Upload(Runner& runner) {
     args.a = runner.Upload(a_bytes);
     args.weights = runner.Upload(weight_bytes);
     args.bias = bias.empty() ? nullptr : runner.Upload(bias);
@@ -159,8 +156,7 @@ inline double GeluReference(double y) {
 }
 
 // kStore (with or without a residual map) and kGelu.
-template <typename Runner>
-void CheckStore(Runner& runner, const LinearShape& shape, uint32_t num_multiprocessors, uint64_t seed) {
+inline void CheckStore(Runner& runner, const LinearShape& shape, uint32_t num_multiprocessors, uint64_t seed) {
   Random random(seed);
   LinearData data(shape, random);
   data.Upload(runner);
@@ -185,8 +181,7 @@ void CheckStore(Runner& runner, const LinearShape& shape, uint32_t num_multiproc
       << "m " << shape.m << " n " << shape.n << " k " << shape.k << " seed " << seed;
 }
 
-template <typename Runner>
-void CheckResidual(Runner& runner, LinearShape shape, uint32_t num_multiprocessors, uint64_t seed) {
+inline void CheckResidual(Runner& runner, LinearShape shape, uint32_t num_multiprocessors, uint64_t seed) {
   shape.epilogue = LinearEpilogue::kResidual;
   shape.out_dtype = DType::kF32;
   Random random(seed);
@@ -199,17 +194,19 @@ void CheckResidual(Runner& runner, LinearShape shape, uint32_t num_multiprocesso
   const uint32_t half = shape.m / 2;
   const std::vector<RowSpan> spans = {{0, shape.m - half + 1, half, there},
                                       {half, 0, shape.m - half, seed % 2 == 0 ? there + shape.n : nullptr}};
-  const std::vector<RowTarget> targets = ExpandSpans(spans, shape.m);
-  args.targets = runner.Upload(targets);
+  RowTableData rows;
+  rows.Build(spans, shape.m);
+  args.rows = {runner.Upload(rows.span_of_row), runner.Upload(rows.spans)};
   args.gate_offset = 5;
   Output out(size_t{shape.m + 1} * args.out_stride, DType::kF32);
   for (size_t row = 0; row < shape.m; ++row) {
     for (size_t column = 0; column < shape.n; ++column) {
       const float x = random.Uniform();
-      const size_t at = targets[row].x_row * size_t{args.out_stride} + column;
+      const RowSpan& span = spans[row < half ? 0 : 1];
+      const size_t at = (span.x_row + row - span.compact_row) * size_t{args.out_stride} + column;
       double gate = 1.0;
-      if (targets[row].modulation != nullptr) {
-        gate = static_cast<double>(modulation[static_cast<size_t>(targets[row].modulation - there) + 5 + column]);
+      if (span.modulation != nullptr) {
+        gate = static_cast<double>(modulation[static_cast<size_t>(span.modulation - there) + 5 + column]);
       }
       out.Start(at, x);
       out.Expect(at, static_cast<double>(x) + gate * data.Product(row, column));
@@ -228,8 +225,7 @@ struct PoolShape {
 };
 
 // The fused qkv epilogue, or (fused = false) a stored qkv and SplitHeads.
-template <typename Runner>
-void CheckQkv(Runner& runner, uint32_t m, uint32_t num_heads, uint32_t head_dim, uint32_t k, DType dtype, DType kv_dtype,
+inline void CheckQkv(Runner& runner, uint32_t m, uint32_t num_heads, uint32_t head_dim, uint32_t k, DType dtype, DType kv_dtype,
               bool normalised, bool fused, uint32_t num_multiprocessors, uint64_t seed) {
   const uint32_t width = num_heads * head_dim;
   Random random(seed);
@@ -251,7 +247,7 @@ void CheckQkv(Runner& runner, uint32_t m, uint32_t num_heads, uint32_t head_dim,
   Output pool(size_t{num_slots} * 2 * width, kv_dtype), tail(size_t{num_tail + 1} * 2 * width, kv_dtype);
   unsigned char* const pool_at = runner.Upload(pool.bytes());
   unsigned char* const tail_at = runner.Upload(tail.bytes());
-  KvMemory kv{kv_dtype, pool_at, tail_at};
+  const KvMemory kv{.pool = pool_at, .tail = tail_at, .dtype = kv_dtype};
   args.out_stride = fused ? width + 8 : 3 * width + 8;
   Output out(size_t{m} * args.out_stride, dtype);
   for (size_t row = 0; row < m; ++row) {
@@ -291,7 +287,16 @@ void CheckQkv(Runner& runner, uint32_t m, uint32_t num_heads, uint32_t head_dim,
     runner.Linear(args, num_multiprocessors);
   } else {
     runner.Linear(args, num_multiprocessors);
-    runner.SplitHeads({dtype, to, args.out_stride, m, num_heads, head_dim, head_factor, slots_at, kv});
+    const SplitHeadsArgs split{.qkv = to,
+                               .head_factor = head_factor,
+                               .row_slots = slots_at,
+                               .kv = kv,
+                               .qkv_stride = args.out_stride,
+                               .num_rows = m,
+                               .num_heads = num_heads,
+                               .head_dim = head_dim,
+                               .dtype = dtype};
+    runner.Run([&](LaunchList& list) { AddSplitHeads(list, split, "test"); });
   }
   const double loss = fused ? 1.0 : 2.0;  // qkv was rounded on its way
   Bytes found = runner.Download(to, out.bytes().size());
@@ -308,8 +313,7 @@ void CheckQkv(Runner& runner, uint32_t m, uint32_t num_heads, uint32_t head_dim,
 }
 
 // The bytes of a row are the same in every tile shape and batch.
-template <typename Runner>
-void CheckRowsDoNotDependOnBatch(Runner& runner, DType dtype, uint64_t seed) {
+inline void CheckRowsDoNotDependOnBatch(Runner& runner, DType dtype, uint64_t seed) {
   Random random(seed);
   LinearData data({150, 72, 200, dtype, DType::kF32}, random);
   data.Upload(runner);
@@ -335,8 +339,7 @@ void CheckRowsDoNotDependOnBatch(Runner& runner, DType dtype, uint64_t seed) {
 
 // ------------------------------------------------------------------ convolution
 
-template <typename Runner>
-void CheckConv(Runner& runner, ConvShape shape, uint32_t images, uint32_t height, uint32_t width, uint32_t cin,
+inline void CheckConv(Runner& runner, ConvShape shape, uint32_t images, uint32_t height, uint32_t width, uint32_t cin,
                uint32_t cout, DType dtype, bool residual, uint32_t num_multiprocessors, uint64_t seed) {
   Random random(seed);
   const auto side = [&](uint32_t x) { return shape == ConvShape::kUp ? 2 * x : shape == ConvShape::kDown ? x / 2 : x; };
@@ -426,7 +429,7 @@ struct AttentionData {
                                              tail_base + tail_row * row_bytes, s.tail_rows}});
       row += s.num_rows, slot += cached, tail_row += s.tail_rows;
     }
-    tables = BuildAttentionTables(sequences, tail_base, row_bytes, num_rows);
+    tables.Build(sequences, tail_base, row_bytes, num_rows);
     args.dtype = dtype;
     args.num_heads = num_heads;
     args.head_dim = head_dim;
@@ -435,13 +438,13 @@ struct AttentionData {
     args.out_stride = width + pad;
     args.num_sequences = static_cast<uint32_t>(shape.size());
     args.max_rows = tables.max_rows;
+    args.max_keys = tables.max_keys;
     args.kv.dtype = kv_dtype;
     q = random.Floats(size_t{num_rows} * args.q_stride, 2.0f);
     q_bytes = Encode(q, dtype);
   }
 
-  template <typename Runner>
-  void Upload(Runner& runner) {
+    void Upload(Runner& runner) {
     args.q = runner.Upload(q_bytes);
     args.kv.pool = runner.Upload(pool_bytes);
     args.kv.tail = runner.Upload(tail_bytes);
@@ -455,8 +458,7 @@ struct AttentionData {
   }
 };
 
-template <typename Runner>
-void CheckAttentionCase(Runner& runner, uint32_t num_heads, uint32_t head_dim, DType dtype, DType kv_dtype,
+inline void CheckAttentionCase(Runner& runner, uint32_t num_heads, uint32_t head_dim, DType dtype, DType kv_dtype,
                         const std::vector<SequenceShape>& shape, uint32_t pad, uint64_t seed) {
   Random random(seed);
   AttentionData data(num_heads, head_dim, dtype, kv_dtype, shape, pad, random);
@@ -489,15 +491,14 @@ void CheckAttentionCase(Runner& runner, uint32_t num_heads, uint32_t head_dim, D
   }
   unsigned char* const to = runner.Upload(out.bytes());
   args.out = to;
-  runner.Attention(args);
+  runner.Run([&](LaunchList& list) { AddAttention(list, args, "test"); });
   ASSERT_NO_FATAL_FAILURE(out.Check(runner.Download(to, out.bytes().size()), Tolerance(dtype)))
       << "heads " << num_heads << " of " << head_dim << " seed " << seed;
 }
 
 // ------------------------------------------------------------------ norms
 
-template <typename Runner>
-void CheckModulatedNormCase(Runner& runner, DType dtype, uint32_t m, uint32_t width, uint64_t seed) {
+inline void CheckModulatedNormCase(Runner& runner, DType dtype, uint32_t m, uint32_t width, uint64_t seed) {
   Random random(seed);
   ModulatedNormArgs args;
   args.out_dtype = dtype;
@@ -513,12 +514,14 @@ void CheckModulatedNormCase(Runner& runner, DType dtype, uint32_t m, uint32_t wi
   const float* const there = runner.Upload(modulation);
   const uint32_t half = m / 2;
   const std::vector<RowSpan> spans = {{0, m - half + 1, half, there}, {half, 0, m - half, there + 2}};
-  const std::vector<RowTarget> targets = ExpandSpans(spans, m);
+  RowTableData rows;
+  rows.Build(spans, m);
   args.x = runner.Upload(x);
-  args.targets = runner.Upload(targets);
+  args.rows = {runner.Upload(rows.span_of_row), runner.Upload(rows.spans)};
   Output out(size_t{m} * args.out_stride, dtype);
   for (size_t row = 0; row < m; ++row) {
-    const float* in = &x[targets[row].x_row * size_t{args.x_stride}];
+    const RowSpan& span = spans[row < half ? 0 : 1];
+    const float* in = &x[(span.x_row + row - span.compact_row) * size_t{args.x_stride}];
     double mean = 0.0, variance = 0.0;
     for (uint32_t c = 0; c < width; ++c) mean += static_cast<double>(in[c]) / width;
     for (uint32_t c = 0; c < width; ++c) variance += std::pow(static_cast<double>(in[c]) - mean, 2) / width;
@@ -532,58 +535,264 @@ void CheckModulatedNormCase(Runner& runner, DType dtype, uint32_t m, uint32_t wi
   }
   unsigned char* const to = runner.Upload(out.bytes());
   args.out = to;
-  runner.ModulatedNorm(args);
+  runner.Run([&](LaunchList& list) { AddModulatedNorm(list, args, "test"); });
   ASSERT_NO_FATAL_FAILURE(out.Check(runner.Download(to, out.bytes().size()), Tolerance(dtype))) << "width " << width;
 }
 
-template <typename Runner>
-void CheckGroupNormCase(Runner& runner, DType dtype, uint32_t images, uint32_t pixels, uint32_t groups, uint32_t per_group,
-                        bool silu, uint64_t seed) {
+// Statistics, then their application with or without SiLU, on a map whose pixels have some padding.
+inline void CheckGroupNormCase(Runner& runner, DType dtype, uint32_t pixels, uint32_t groups, uint32_t per_group, bool silu,
+                               uint64_t seed) {
   Random random(seed);
-  const uint32_t channels = groups * per_group;
-  std::vector<float> x = random.Floats(size_t{images} * pixels * channels, 2.0f);
+  const uint32_t channels = groups * per_group, stride = channels + 3;
+  std::vector<float> x = random.Floats(size_t{pixels} * stride, 2.0f);
   for (float& value : x) value += 0.7f;
   const Bytes x_bytes = Encode(x, dtype);
   const std::vector<float> weight = random.Floats(channels), bias = random.Floats(channels);
   GroupNormArgs args;
   args.dtype = dtype;
   args.x = runner.Upload(x_bytes);
-  args.num_images = images;
+  args.x_stride = stride;
   args.num_pixels = pixels;
   args.channels = channels;
+  args.padded_channels = stride;
   args.num_groups = groups;
   args.weight = runner.Upload(weight);
   args.bias = runner.Upload(bias);
-  args.silu = silu;
-  Output out(x.size(), dtype);
-  for (size_t b = 0; b < images; ++b) {
-    for (size_t g = 0; g < groups; ++g) {
-      const auto at = [&](size_t p, size_t c) { return (b * pixels + p) * channels + g * per_group + c; };
-      double mean = 0.0, variance = 0.0;
-      const double count = static_cast<double>(pixels) * per_group;
-      for (size_t p = 0; p < pixels; ++p) {
-        for (size_t c = 0; c < per_group; ++c) mean += static_cast<double>(x[at(p, c)]) / count;
-      }
-      for (size_t p = 0; p < pixels; ++p) {
-        for (size_t c = 0; c < per_group; ++c) variance += std::pow(static_cast<double>(x[at(p, c)]) - mean, 2) / count;
-      }
-      for (size_t p = 0; p < pixels; ++p) {
-        for (size_t c = 0; c < per_group; ++c) {
-          const size_t channel = g * per_group + c;
-          const double y = (static_cast<double>(x[at(p, c)]) - mean) / std::sqrt(variance + 1e-6) *
-                               static_cast<double>(weight[channel]) +
-                           static_cast<double>(bias[channel]);
-          out.Expect(at(p, c), silu ? y / (1.0 + std::exp(-y)) : y);
-        }
+  args.gain = runner.Upload(std::vector<float>(stride, NAN));
+  args.shift = runner.Upload(std::vector<float>(stride, NAN));
+  args.moments = runner.Upload(std::vector<Moments>(size_t{GroupNormPieces(pixels)} * groups, Moments{NAN, NAN}));
+  Output out(size_t{pixels} * (stride + 2), dtype);
+  for (size_t g = 0; g < groups; ++g) {
+    const auto at = [&](size_t p, size_t c) { return p * stride + g * per_group + c; };
+    double mean = 0.0, variance = 0.0;
+    const double count = static_cast<double>(pixels) * per_group;
+    for (size_t p = 0; p < pixels; ++p) {
+      for (size_t c = 0; c < per_group; ++c) mean += static_cast<double>(x[at(p, c)]) / count;
+    }
+    for (size_t p = 0; p < pixels; ++p) {
+      for (size_t c = 0; c < per_group; ++c) variance += std::pow(static_cast<double>(x[at(p, c)]) - mean, 2) / count;
+    }
+    for (size_t p = 0; p < pixels; ++p) {
+      for (size_t c = 0; c < per_group; ++c) {
+        const size_t channel = g * per_group + c;
+        const double y = (static_cast<double>(x[at(p, c)]) - mean) / std::sqrt(variance + 1e-6) *
+                             static_cast<double>(weight[channel]) +
+                         static_cast<double>(bias[channel]);
+        out.Expect(p * (stride + 2) + channel, silu ? y / (1.0 + std::exp(-y)) : y);
       }
     }
   }
-  const GroupNormLaunches plan = PlanGroupNorm(args);
-  unsigned char* const workspace = runner.Upload(Bytes(plan.moments_bytes + plan.gains_bytes, 0xFF));
+  for (size_t p = 0; p < pixels; ++p) {
+    for (size_t c = channels; c < stride; ++c) out.Expect(p * (stride + 2) + c, 0.0);
+  }
   unsigned char* const to = runner.Upload(out.bytes());
-  args.out = to;
-  runner.GroupNorm(args, workspace);
+  const NormalizeMapArgs normalize{.out = to,
+                                   .x = args.x,
+                                   .gain = args.gain,
+                                   .shift = args.shift,
+                                   .num_pixels = pixels,
+                                   .width = stride,
+                                   .out_stride = stride + 2,
+                                   .x_stride = stride,
+                                   .dtype = dtype,
+                                   .silu = silu};
+  runner.Run([&](LaunchList& list) {
+    AddGroupNorm(list, args, "test");
+    AddNormalizeMap(list, normalize, "test");
+  });
   ASSERT_NO_FATAL_FAILURE(out.Check(runner.Download(to, out.bytes().size()), Tolerance(dtype))) << "seed " << seed;
+}
+
+// ------------------------------------------------------------------ embedding, losses, pictures
+
+inline void CheckEmbedCase(Runner& runner, uint32_t images, uint32_t branches, uint32_t tokens, uint32_t width, bool labelled,
+                           uint64_t seed) {
+  Random random(seed);
+  constexpr uint32_t kLabels = 5;
+  const uint32_t stride = width + random.Index(0, 3), rows = images * branches * tokens;
+  const std::vector<float> position = random.Floats(size_t{tokens} * width), start = random.Floats(size_t{tokens} * width);
+  const std::vector<float> classes = random.Floats(kLabels * width);
+  std::vector<int32_t> labels(images * branches);
+  for (int32_t& label : labels) label = static_cast<int32_t>(random.Index(0, kLabels - 1));
+  Output x(size_t{rows} * stride, DType::kF32);
+  std::vector<float> before = random.Floats(size_t{images} * tokens * width);
+  for (uint32_t row = 0; row < rows; ++row) {
+    for (uint32_t c = 0; c < width; ++c) {
+      const size_t token = row % tokens, first = row % (images * tokens);
+      double value = static_cast<double>(position[token * width + c]);
+      if (labelled) {
+        value += static_cast<double>(start[token * width + c]) +
+                 static_cast<double>(classes[static_cast<size_t>(labels[row / tokens]) * width + c]);
+      } else {
+        value += static_cast<double>(before[first * width + c]);
+        if (row == first) x.Start(size_t{row} * stride + c, before[first * width + c]);
+      }
+      x.Expect(size_t{row} * stride + c, value);
+    }
+  }
+  unsigned char* const to = runner.Upload(x.bytes());
+  EmbedArgs args{.x = reinterpret_cast<float*>(to), .position = runner.Upload(position)};
+  if (labelled) {
+    args.class_embedding = runner.Upload(classes);
+    args.start = runner.Upload(start);
+    args.labels = runner.Upload(labels);
+  }
+  args.stride = stride;
+  args.width = width;
+  args.num_tokens = tokens;
+  args.num_images = images;
+  args.num_branches = branches;
+  runner.Run([&](LaunchList& list) { AddEmbed(list, args, "test"); });
+  ASSERT_NO_FATAL_FAILURE(x.Check(runner.Download(to, x.bytes().size()), 1e-6)) << "seed " << seed;
+}
+
+inline void CheckConditionCase(Runner& runner, DType dtype, uint32_t width, uint64_t seed) {
+  Random random(seed);
+  const std::vector<float> classes = random.Floats(size_t{4} * width, 3.0f), offset = random.Floats(width);
+  const std::vector<int32_t> labels = {2, 0, 3};
+  const uint32_t stride = width + 5;
+  Output out(3 * size_t{stride}, dtype), sum(3 * size_t{stride}, DType::kF32);
+  const std::vector<float> in = random.Floats(3 * size_t{width + 1});
+  for (size_t i = 0; i < 3; ++i) {
+    for (size_t c = 0; c < width; ++c) {
+      const double x = static_cast<double>(classes[static_cast<size_t>(labels[i]) * width + c]);
+      out.Expect(i * stride + c, x / (1.0 + std::exp(-x)));
+      sum.Expect(i * stride + c, static_cast<double>(in[i * (width + 1) + c]) + static_cast<double>(offset[c]));
+    }
+  }
+  unsigned char* const to = runner.Upload(out.bytes());
+  unsigned char* const sum_at = runner.Upload(sum.bytes());
+  const LabelConditionArgs condition{.out = to,
+                                     .class_embedding = runner.Upload(classes),
+                                     .labels = runner.Upload(labels),
+                                     .out_stride = stride,
+                                     .width = width,
+                                     .num_labels = 3,
+                                     .out_dtype = dtype};
+  const AddOffsetArgs add{.out = reinterpret_cast<float*>(sum_at),
+                          .in = runner.Upload(in),
+                          .offset = runner.Upload(offset),
+                          .out_stride = stride,
+                          .in_stride = width + 1,
+                          .num_rows = 3,
+                          .width = width};
+  runner.Run([&](LaunchList& list) {
+    AddLabelCondition(list, condition, "test");
+    AddAddOffset(list, add, "test");
+  });
+  ASSERT_NO_FATAL_FAILURE(out.Check(runner.Download(to, out.bytes().size()), Tolerance(dtype))) << "seed " << seed;
+  ASSERT_NO_FATAL_FAILURE(sum.Check(runner.Download(sum_at, sum.bytes().size()), 1e-6)) << "seed " << seed;
+}
+
+inline void CheckCrossEntropyCase(Runner& runner, uint32_t rows, uint32_t size, uint64_t seed) {
+  Random random(seed);
+  const uint32_t stride = size + random.Index(0, 3);
+  std::vector<float> logits = random.Floats(size_t{rows} * stride, 8.0f);
+  std::vector<int32_t> targets(rows);
+  for (int32_t& target : targets) target = static_cast<int32_t>(random.Index(0, size - 1));
+  Output losses(rows, DType::kF32);
+  for (size_t row = 0; row < rows; ++row) {
+    double sum = 0.0;
+    for (size_t i = 0; i < size; ++i) sum += std::exp(static_cast<double>(logits[row * stride + i]));
+    losses.Expect(row, std::log(sum) - static_cast<double>(logits[row * stride + static_cast<size_t>(targets[row])]));
+  }
+  unsigned char* const to = runner.Upload(losses.bytes());
+  CrossEntropyArgs args{.logits = runner.Upload(logits),
+                        .targets = runner.Upload(targets),
+                        .losses = reinterpret_cast<float*>(to),
+                        .num_rows = rows,
+                        .stride = stride,
+                        .codebook_size = size};
+  runner.Run([&](LaunchList& list) { AddCrossEntropy(list, args, "test"); });
+  ASSERT_NO_FATAL_FAILURE(losses.Check(runner.Download(to, losses.bytes().size()), 1e-5)) << "seed " << seed;
+  for (const float bad : {NAN, INFINITY, -INFINITY}) {
+    logits[(rows - 1) * size_t{stride} + random.Index(0, size - 1)] = bad;
+    args.logits = runner.Upload(logits);
+    runner.Run([&](LaunchList& list) { AddCrossEntropy(list, args, "test"); });
+    const Bytes found = runner.Download(to, losses.bytes().size());
+    ASSERT_TRUE(std::isnan(DecodeAt(found.data(), rows - 1, DType::kF32))) << bad;
+    for (size_t row = 0; row + 1 < rows; ++row) ASSERT_FALSE(std::isnan(DecodeAt(found.data(), row, DType::kF32)));
+  }
+}
+
+inline void CheckNearestCodeCase(Runner& runner, uint32_t size, uint32_t dim, bool ties, uint64_t seed) {
+  Random random(seed);
+  const uint32_t rows = 40, stride = dim + random.Index(0, 3);
+  const auto numbers = [&](size_t count) {
+    std::vector<float> values = random.Floats(count, 2.0f);
+    for (float& value : values) value = ties ? std::round(value) : value;
+    return values;
+  };
+  const std::vector<float> codes = numbers(size_t{size} * dim);
+  std::vector<float> values = numbers(size_t{rows} * stride);
+  values[3 * stride] = NAN;
+  int32_t* const to = runner.Upload(std::vector<int32_t>(rows, -7));
+  const NearestCodeArgs args{.tokens = to,
+                             .rows = runner.Upload(values),
+                             .codebook = runner.Upload(codes),
+                             .num_rows = rows,
+                             .stride = stride,
+                             .codebook_size = size,
+                             .dim = dim};
+  runner.Run([&](LaunchList& list) { AddNearestCode(list, args, "test"); });
+  const std::vector<int32_t> found = runner.Download(to, rows);
+  for (size_t row = 0; row < rows; ++row) {
+    const auto distance = [&](size_t v) {
+      double sum = 0.0;
+      for (size_t e = 0; e < dim; ++e) {
+        sum += std::pow(static_cast<double>(values[row * stride + e]) - static_cast<double>(codes[v * dim + e]), 2);
+      }
+      return sum;
+    };
+    ASSERT_GE(found[row], 0);
+    ASSERT_LT(found[row], static_cast<int32_t>(size));
+    if (row == 3) continue;
+    size_t nearest = 0;
+    for (size_t v = 1; v < size; ++v) nearest = distance(v) < distance(nearest) ? v : nearest;
+    if (ties) {  // small integers: distances are exact
+      ASSERT_EQ(static_cast<size_t>(found[row]), nearest) << "row " << row << " seed " << seed;
+    } else {
+      ASSERT_LE(distance(static_cast<size_t>(found[row])), distance(nearest) * (1.0 + 1e-5)) << "row " << row;
+    }
+  }
+}
+
+inline void CheckImageCase(Runner& runner, DType dtype, uint32_t pixels, uint32_t channels, uint64_t seed) {
+  Random random(seed);
+  const uint32_t stride = channels + 4;
+  const std::vector<float> planar = random.Floats(size_t{channels} * pixels, 1.5f);
+  Output map(size_t{pixels} * stride, dtype), back(planar.size(), DType::kF32);
+  for (size_t p = 0; p < pixels; ++p) {
+    for (size_t c = 0; c < stride; ++c) {
+      const double value = c < channels ? static_cast<double>(planar[c * pixels + p]) : 0.0;
+      map.Expect(p * stride + c, value);
+      if (c < channels) back.Expect(c * pixels + p, (std::clamp(value, -1.0, 1.0) + 1.0) / 2.0);
+    }
+  }
+  unsigned char* const map_at = runner.Upload(map.bytes());
+  const float* const planar_at = runner.Upload(planar);
+  const ImageToMapArgs in{.map = map_at, .planar = planar_at, .stride = stride, .num_pixels = pixels, .channels = channels,
+                          .dtype = dtype};
+  runner.Run([&](LaunchList& list) { AddImageToMap(list, in, "test"); });
+  ASSERT_NO_FATAL_FAILURE(map.Check(runner.Download(map_at, map.bytes().size()), Tolerance(dtype))) << "seed " << seed;
+  if (dtype != DType::kF32) return;
+  unsigned char* const back_at = runner.Upload(back.bytes());
+  uint8_t* const bytes_at = runner.Upload(std::vector<uint8_t>(size_t{pixels} * channels, 77));
+  MapToImageArgs out{.planar = reinterpret_cast<float*>(back_at), .map = reinterpret_cast<const float*>(map_at),
+                     .stride = stride, .num_pixels = pixels, .channels = channels};
+  runner.Run([&](LaunchList& list) { AddMapToImage(list, out, "test"); });
+  const Bytes found = runner.Download(back_at, back.bytes().size());
+  ASSERT_NO_FATAL_FAILURE(back.Check(found, 1e-6));
+  out.planar = nullptr;
+  out.bytes = bytes_at;
+  runner.Run([&](LaunchList& list) { AddMapToImage(list, out, "test"); });
+  const std::vector<uint8_t> bytes = runner.Download(bytes_at, size_t{pixels} * channels);
+  for (size_t p = 0; p < pixels; ++p) {
+    for (size_t c = 0; c < channels; ++c) {
+      const float value = DecodeAt(found.data(), c * pixels + p, DType::kF32);
+      ASSERT_EQ(bytes[p * channels + c], static_cast<uint8_t>(value * 255.0f + 0.5f));
+    }
+  }
 }
 
 // ------------------------------------------------------------------ sampling
@@ -618,8 +827,7 @@ inline std::vector<double> Distribution(std::vector<float> logits, size_t top_k,
 
 // Every token is the inverse of the cumulative distribution at its uniform number; a neighbour is right only when the
 // number lies within rounding of the border between the two.
-template <typename Runner>
-void CheckSampleCase(Runner& runner, uint32_t num_tokens, uint32_t codebook_size, uint32_t top_k, float top_p, bool guided,
+inline void CheckSampleCase(Runner& runner, uint32_t num_tokens, uint32_t codebook_size, uint32_t top_k, float top_p, bool guided,
                      bool ties, uint64_t seed) {
   Random random(seed);
   const uint32_t stride = codebook_size + 3;
@@ -652,10 +860,7 @@ void CheckSampleCase(Runner& runner, uint32_t num_tokens, uint32_t codebook_size
   args.num_tokens = num_tokens;
   args.codebook_size = codebook_size;
   args.stride = stride;
-  uint32_t* const flag = runner.Upload(std::vector<uint32_t>(1, 0u));
-  args.not_finite = flag;
-  runner.Sample(args);
-  EXPECT_EQ(runner.Download(flag, 1)[0], 0u);
+  runner.Run([&](LaunchList& list) { AddSample(list, args, "test"); });
   for (size_t b = 0; b < kImages; ++b) {
     const std::vector<int32_t> tokens = runner.Download(images[b].tokens, num_tokens);
     const std::vector<float> logits = runner.Download(images[b].logits_out, size_t{num_tokens} * codebook_size);
@@ -682,25 +887,23 @@ void CheckSampleCase(Runner& runner, uint32_t num_tokens, uint32_t codebook_size
   }
 }
 
-template <typename Runner>
-void CheckNotFinite(Runner& runner, float value) {
+inline void CheckNotFinite(Runner& runner, float value) {
   std::vector<float> logits(3 * 70, 0.5f);
   logits[70 + 69] = value;
   std::vector<SampleImage> images(1);
-  int32_t* const tokens = runner.Upload(std::vector<int32_t>(3, -1));
-  images[0].tokens = tokens;
+  images[0].tokens = runner.Upload(std::vector<int32_t>(3, 7));
   images[0].cond = runner.Upload(logits);
-  uint32_t* const flag = runner.Upload(std::vector<uint32_t>(1, 0u));
-  runner.Sample({runner.Upload(images), 1, 3, 70, 70, flag});
-  EXPECT_EQ(runner.Download(flag, 1)[0], 1u);
-  EXPECT_EQ(runner.Download(tokens, 3)[1], -1);
-  EXPECT_NE(runner.Download(tokens, 3)[2], -1);
+  const SampleArgs args{.images = runner.Upload(images), .num_images = 1, .num_tokens = 3, .codebook_size = 70, .stride = 70};
+  runner.Run([&](LaunchList& list) { AddSample(list, args, "test"); });
+  const std::vector<int32_t> tokens = runner.Download(images[0].tokens, 3);
+  EXPECT_GE(tokens[0], 0);
+  EXPECT_EQ(tokens[1], -1);
+  EXPECT_GE(tokens[2], 0);
 }
 
 // ------------------------------------------------------------------ latent
 
-template <typename Runner>
-void CheckLatent(Runner& runner, uint32_t images, uint32_t in_side, uint32_t side, uint32_t channels, float mix,
+inline void CheckLatent(Runner& runner, uint32_t images, uint32_t in_side, uint32_t side, uint32_t channels, float mix,
                  uint64_t seed) {
   Random random(seed);
   constexpr uint32_t kCodes = 37;
@@ -708,6 +911,8 @@ void CheckLatent(Runner& runner, uint32_t images, uint32_t in_side, uint32_t sid
   std::vector<int32_t> tokens(size_t{images} * in_side * in_side);
   for (int32_t& token : tokens) token = static_cast<int32_t>(random.Index(0, kCodes - 1));
   const size_t count = size_t{images} * side * side * channels;
+  const std::vector<int32_t> expected_tokens = tokens;
+  for (int32_t& token : tokens) token = token == 0 ? -1 : token;  // counts as 0
   // Bicubic upsampling, directly from the kernel's definition.
   const auto cubic = [](double d) {
     d = std::fabs(d);
@@ -728,7 +933,7 @@ void CheckLatent(Runner& runner, uint32_t images, uint32_t in_side, uint32_t sid
               const size_t at = b * in_side * in_side + static_cast<size_t>(std::clamp(i, 0, last)) * in_side +
                                 static_cast<size_t>(std::clamp(j, 0, last));
               sum += cubic(fy - i) * cubic(fx - j) *
-                     static_cast<double>(codebook[static_cast<size_t>(tokens[at]) * channels + c]);
+                     static_cast<double>(codebook[static_cast<size_t>(expected_tokens[at]) * channels + c]);
             }
           }
           const size_t at = ((b * side + y) * side + x) * channels + c;
@@ -739,11 +944,13 @@ void CheckLatent(Runner& runner, uint32_t images, uint32_t in_side, uint32_t sid
     }
   }
   unsigned char* const h_at = runner.Upload(h.bytes());
-  runner.GatherBicubic({reinterpret_cast<float*>(h_at), runner.Upload(tokens), runner.Upload(codebook), images, in_side, side,
-                        channels});
+  const GatherBicubicArgs gather{reinterpret_cast<float*>(h_at), runner.Upload(tokens), runner.Upload(codebook), images,
+                                 in_side, side, channels};
+  runner.Run([&](LaunchList& list) { AddGatherBicubic(list, gather, "test"); });
   ASSERT_NO_FATAL_FAILURE(h.Check(runner.Download(h_at, h.bytes().size()), 1e-5)) << "bicubic, seed " << seed;
 
-  // f_hat += (1 − mix) h + mix conv(h)
+  // f_hat += sign ((1 − mix) h + mix conv(h))
+  const float sign = seed % 3 == 0 ? -1.0f : 1.0f;
   const std::vector<float> weights = random.Floats(size_t{channels} * 9 * channels), bias = random.Floats(channels);
   const std::vector<float> before = random.Floats(count);
   Output f_hat(count, DType::kF32);
@@ -765,14 +972,15 @@ void CheckLatent(Runner& runner, uint32_t images, uint32_t in_side, uint32_t sid
           }
           const double r = static_cast<double>(mix), mixed = (1.0 - r) * expected[at(y, x) + c] + r * sum;
           f_hat.Start(at(y, x) + c, before[at(y, x) + c]);
-          f_hat.Expect(at(y, x) + c, static_cast<double>(before[at(y, x) + c]) + mixed);
+          f_hat.Expect(at(y, x) + c, static_cast<double>(before[at(y, x) + c]) + static_cast<double>(sign) * mixed);
         }
       }
     }
   }
   unsigned char* const f_at = runner.Upload(f_hat.bytes());
-  runner.ResidualConv({reinterpret_cast<float*>(f_at), reinterpret_cast<const float*>(h_at), runner.Upload(weights),
-                       runner.Upload(bias), images, side, channels, mix});
+  const ResidualConvArgs conv{reinterpret_cast<float*>(f_at), reinterpret_cast<const float*>(h_at),
+                              runner.Upload(weights), runner.Upload(bias), images, side, channels, mix, sign};
+  runner.Run([&](LaunchList& list) { AddResidualConv(list, conv, "test"); });
   const Bytes f_found = runner.Download(f_at, f_hat.bytes().size());
   ASSERT_NO_FATAL_FAILURE(f_hat.Check(f_found, 1e-5)) << "residual conv, seed " << seed;
 
@@ -796,11 +1004,23 @@ void CheckLatent(Runner& runner, uint32_t images, uint32_t in_side, uint32_t sid
           }
           area.Expect((b * in_side * in_side + y * in_side + x) * out_stride + c, sum / cells);
         }
+        for (uint32_t c = channels; c < out_stride; ++c) {
+          area.Expect((b * in_side * in_side + y * in_side + x) * out_stride + c, 0.0);
+        }
       }
     }
   }
   unsigned char* const area_at = runner.Upload(area.bytes());
-  runner.AreaDown({dtype, area_at, reinterpret_cast<const float*>(f_at), images, side, in_side, channels, out_stride});
+  const AreaDownArgs down{.out = area_at,
+                          .in = reinterpret_cast<const float*>(f_at),
+                          .num_images = images,
+                          .in_side = side,
+                          .out_side = in_side,
+                          .channels = channels,
+                          .out_stride = out_stride,
+                          .in_stride = channels,
+                          .out_dtype = dtype};
+  runner.Run([&](LaunchList& list) { AddAreaDown(list, down, "test"); });
   ASSERT_NO_FATAL_FAILURE(area.Check(runner.Download(area_at, area.bytes().size()), Tolerance(dtype))) << "seed " << seed;
 }
 

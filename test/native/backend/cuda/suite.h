@@ -1,4 +1,4 @@
-// The cases as tests. NS_RUNNER() makes the runner of a test, or skips it.
+// The cases as tests, for any runner.
 #pragma once
 
 #include "test/native/backend/cuda/cases.h"
@@ -9,8 +9,7 @@ inline constexpr DType kHalves[] = {DType::kBF16, DType::kF16};
 inline constexpr uint32_t kLarge = 1, kSmall = ~0u;  // number of multiprocessors that makes the choice
 
 // Shapes in multiples of 8 go to tensor cores, others to the plain kernel.
-template <typename Runner>
-void LinearSuite(Runner& runner, uint64_t num_trials) {
+inline void LinearSuite(Runner& runner, uint64_t num_trials) {
   Random random(1);
   for (uint64_t trial = 0; trial < num_trials; ++trial) {
     const DType dtype = trial % 5 == 4 ? DType::kF32 : kHalves[trial % 2];
@@ -32,8 +31,7 @@ void LinearSuite(Runner& runner, uint64_t num_trials) {
   }
 }
 
-template <typename Runner>
-void QkvSuite(Runner& runner) {
+inline void QkvSuite(Runner& runner) {
   uint64_t seed = 1;
   for (const DType dtype : kHalves) {
     for (const DType kv_dtype : {dtype, DType::kF32}) {
@@ -47,8 +45,7 @@ void QkvSuite(Runner& runner) {
   ASSERT_NO_FATAL_FAILURE(CheckQkv(runner, 23, 2, 33, 50, DType::kF32, DType::kF32, true, false, kSmall, ++seed));
 }
 
-template <typename Runner>
-void ConvSuite(Runner& runner) {
+inline void ConvSuite(Runner& runner) {
   uint64_t seed = 1;
   for (const ConvShape shape : {ConvShape::kSame, ConvShape::kDown, ConvShape::kUp}) {
     for (const DType dtype : kHalves) {
@@ -60,8 +57,7 @@ void ConvSuite(Runner& runner) {
   }
 }
 
-template <typename Runner>
-void AttentionSuite(Runner& runner, uint64_t num_trials) {
+inline void AttentionSuite(Runner& runner, uint64_t num_trials) {
   Random random(3);
   for (uint64_t trial = 0; trial < num_trials; ++trial) {
     const DType dtype = trial % 5 == 4 ? DType::kF32 : kHalves[trial % 2];
@@ -80,8 +76,7 @@ void AttentionSuite(Runner& runner, uint64_t num_trials) {
 }
 
 // A row alone gives the bytes that it gives in company: other sequences, other block shape.
-template <typename Runner>
-void AttentionRowSuite(Runner& runner) {
+inline void AttentionRowSuite(Runner& runner) {
   for (const DType dtype : kHalves) {
     Random random(5);
     AttentionData data(2, 64, dtype, dtype, {{40, 150, 0}, {5, 77, 5}}, 0, random);
@@ -90,32 +85,30 @@ void AttentionRowSuite(Runner& runner) {
     const size_t row_bytes = size_t{args.out_stride} * 2, count = 45 * row_bytes;
     unsigned char* const to = runner.Upload(Bytes(count, 0xFF));
     args.out = to;
-    runner.Attention(args);
+    runner.Run([&](LaunchList& list) { AddAttention(list, args, "test"); });
     const Bytes together = runner.Download(to, count);
     unsigned char* const alone = runner.Upload(Bytes(count, 0xFF));
     args.out = alone;
     args.sequences = runner.Upload(std::vector<SequenceRows>{data.tables.sequences[1]});
     args.num_sequences = 1;
     args.max_rows = 5;
-    runner.Attention(args);
+    runner.Run([&](LaunchList& list) { AddAttention(list, args, "test"); });
     const Bytes found = runner.Download(alone, count);
     EXPECT_EQ(std::memcmp(&found[40 * row_bytes], &together[40 * row_bytes], 5 * row_bytes), 0);
   }
 }
 
-template <typename Runner>
-void NormSuite(Runner& runner) {
+inline void NormSuite(Runner& runner) {
   Random random(7);
   for (uint64_t trial = 0; trial < 24; ++trial) {
     const DType dtype = trial % 3 == 2 ? DType::kF32 : kHalves[trial % 2];
     ASSERT_NO_FATAL_FAILURE(CheckModulatedNormCase(runner, dtype, random.Index(2, 30), random.Index(2, 400), trial));
-    ASSERT_NO_FATAL_FAILURE(CheckGroupNormCase(runner, dtype, random.Index(1, 3), random.Index(1, 200), random.Index(1, 12),
-                                               random.Index(2, 6), trial % 2 == 0, trial));
+    ASSERT_NO_FATAL_FAILURE(CheckGroupNormCase(runner, dtype, random.Index(1, 200), random.Index(1, 12), random.Index(2, 6),
+                                               trial % 2 == 0, trial));
   }
 }
 
-template <typename Runner>
-void SampleSuite(Runner& runner, uint64_t num_trials) {
+inline void SampleSuite(Runner& runner, uint64_t num_trials) {
   Random random(9);
   for (uint64_t trial = 0; trial < num_trials; ++trial) {
     const uint32_t size = trial % 10 == 0 ? 4096 : random.Index(2, 700);
@@ -127,12 +120,53 @@ void SampleSuite(Runner& runner, uint64_t num_trials) {
   CheckNotFinite(runner, -INFINITY);
 }
 
-template <typename Runner>
-void LatentSuite(Runner& runner) {
+inline void LatentSuite(Runner& runner) {
   uint64_t seed = 0;
   for (const uint32_t side : {1u, 2u, 3u, 5u, 8u, 9u}) {
     ASSERT_NO_FATAL_FAILURE(CheckLatent(runner, 2, side, 9, 5, 0.5f, ++seed));
     ASSERT_NO_FATAL_FAILURE(CheckLatent(runner, 1, side, 9, 7, 0.0f, ++seed));
+  }
+}
+
+// One head as wide as a map, keys in a tail: the tokenizer's attention.
+inline void WideAttentionSuite(Runner& runner) {
+  uint64_t seed = 0;
+  for (const DType dtype : {DType::kBF16, DType::kF16, DType::kF32}) {
+    ASSERT_NO_FATAL_FAILURE(CheckAttentionCase(runner, 1, 136, dtype, dtype, {{9, 9, 9}}, 3, ++seed));
+    ASSERT_NO_FATAL_FAILURE(CheckAttentionCase(runner, 1, 520, dtype, dtype, {{5, 300, 5}, {2, 7, 0}}, 0, ++seed));
+    ASSERT_NO_FATAL_FAILURE(CheckAttentionCase(runner, 2, 200, dtype, DType::kF32, {{1, 1, 0}, {0, 3, 0}}, 1, ++seed));
+  }
+}
+
+inline void EmbedSuite(Runner& runner) {
+  uint64_t seed = 0;
+  for (const bool labelled : {false, true}) {
+    for (const uint32_t branches : {1u, 2u}) {
+      ASSERT_NO_FATAL_FAILURE(CheckEmbedCase(runner, 3, branches, 5, 33, labelled, ++seed));
+      ASSERT_NO_FATAL_FAILURE(CheckEmbedCase(runner, 1, branches, 1, 300, labelled, ++seed));
+    }
+  }
+  for (const DType dtype : {DType::kF32, DType::kF16, DType::kBF16}) {
+    ASSERT_NO_FATAL_FAILURE(CheckConditionCase(runner, dtype, 131, ++seed));
+  }
+}
+
+inline void LossSuite(Runner& runner) {
+  uint64_t seed = 0;
+  for (const uint32_t size : {1u, 31u, 256u, 257u, 4096u}) {
+    ASSERT_NO_FATAL_FAILURE(CheckCrossEntropyCase(runner, 3, size, ++seed));
+  }
+}
+
+inline void TokenizerSuite(Runner& runner) {
+  uint64_t seed = 0;
+  for (const bool ties : {false, true}) {
+    for (const uint32_t size : {1u, 30u, 32u, 259u}) {
+      ASSERT_NO_FATAL_FAILURE(CheckNearestCodeCase(runner, size, ties ? 2 : 9, ties, ++seed));
+    }
+  }
+  for (const DType dtype : {DType::kF32, DType::kF16, DType::kBF16}) {
+    ASSERT_NO_FATAL_FAILURE(CheckImageCase(runner, dtype, 77, 3, ++seed));
   }
 }
 

@@ -4,164 +4,81 @@
 //
 // Fibers are ucontext's: Linux only, and not under the thread sanitizer, which does not follow them.
 #if defined(__linux__) && !defined(__SANITIZE_THREAD__)
-#include <new>
-
+#include "native/backend/cuda/twin/device.h"
 #include "test/native/backend/cuda/suite.h"
 
 namespace nextscale::cuda {
 namespace {
 
-using twin_side::BF16;
-using twin_side::F16;
+using test::Runner;
 using twin_side::Machine;
 using twin_side::Thread;
 
-class TwinRunner {
- public:
-  explicit TwinRunner(uint64_t seed) : machine_(seed) {}
-
-  // Exactly as many bytes as there are, so that a sanitizer sees every step beside them.
-  template <typename T>
-  T* Upload(const std::vector<T>& values) {
-    blocks_.emplace_back(static_cast<unsigned char*>(::operator new(values.size() * sizeof(T), std::align_val_t{256})));
-    std::memcpy(blocks_.back().get(), values.data(), values.size() * sizeof(T));
-    return reinterpret_cast<T*>(blocks_.back().get());
+// A runner over the twin, and what the twin has counted.
+struct Twin {
+  explicit Twin(uint64_t seed) : control(std::make_shared<TwinControl>()) {
+    control->seed = seed;
+    auto device = std::make_unique<TwinDevice>(control);
+    twin = device.get();
+    runner = std::make_unique<Runner>(std::move(device));
   }
-  template <typename T>
-  std::vector<T> Download(const T* from, size_t count) const {
-    return std::vector<T>(from, from + count);
-  }
-
-  void Linear(const LinearArgs& args, uint32_t num_multiprocessors) {
-    CheckLinear(args);
-    const LinearPath path = ChooseLinearPath(args, num_multiprocessors);
-    if (path == LinearPath::kPlain) return Run(LinearLaunch(args, path), [&](Thread t) { twin_side::LinearPlain(t, args); });
-    if (args.dtype == DType::kBF16) return LinearOn<BF16>(args, path);
-    LinearOn<F16>(args, path);
-  }
-  void SplitHeads(const SplitHeadsArgs& args) {
-    Run(SplitHeadsLaunch(args), [&](Thread t) { twin_side::SplitHeadsWarp(t, args); });
-  }
-  void Attention(const AttentionArgs& args) {
-    CheckAttention(args);
-    const AttentionPath path = ChooseAttentionPath(args);
-    if (path == AttentionPath::kPlain) {
-      return Run(AttentionLaunch(args, path), [&](Thread t) { twin_side::AttentionPlain(t, args); });
-    }
-    if (args.dtype == DType::kBF16) return AttentionOn<BF16>(args, path);
-    AttentionOn<F16>(args, path);
-  }
-  void ModulatedNorm(const ModulatedNormArgs& args) {
-    Run(ModulatedNormLaunch(args), [&](Thread t) { twin_side::ModulatedNormRow(t, args); });
-  }
-  void GroupNorm(const GroupNormArgs& args, void* workspace) {
-    const GroupNormLaunches plan = PlanGroupNorm(args);
-    auto* const moments = static_cast<Moments*>(workspace);
-    auto* const gains = reinterpret_cast<float*>(static_cast<unsigned char*>(workspace) + plan.moments_bytes);
-    Run(plan.moments, [&](Thread t) { twin_side::GroupMoments(t, args, moments); });
-    Run(plan.gains, [&](Thread t) { twin_side::GroupGains(t, args, moments, gains); });
-    Run(plan.apply, [&](Thread t) { twin_side::NormalizeMap(t, args, gains); });
-  }
-  void Sample(const SampleArgs& args) {
-    CheckSample(args);
-    Run(SampleLaunch(args), [&](Thread t) { twin_side::SampleToken(t, args); });
-  }
-  void GatherBicubic(const GatherBicubicArgs& args) {
-    Run(MapLaunch(uint64_t{args.num_images} * args.out_side * args.out_side * args.channels),
-        [&](Thread t) { twin_side::GatherBicubic(t, args); });
-  }
-  void ResidualConv(const ResidualConvArgs& args) {
-    Run(MapLaunch(uint64_t{args.num_images} * args.side * args.side * args.channels),
-        [&](Thread t) { twin_side::ResidualConv(t, args); });
-  }
-  void AreaDown(const AreaDownArgs& args) {
-    Run(MapLaunch(uint64_t{args.num_images} * args.out_side * args.out_side * args.channels),
-        [&](Thread t) { twin_side::AreaDown(t, args); });
-  }
-
-  Machine& machine() { return machine_; }
-
- private:
-  struct Free {
-    void operator()(unsigned char* block) const { ::operator delete(block, std::align_val_t{256}); }
-  };
-
-  template <typename Kernel>
-  void Run(const Launch& launch, const Kernel& kernel) {
-    machine_.Launch({launch.x, launch.y, launch.z}, static_cast<int>(launch.threads), launch.shared_bytes, kernel);
-  }
-
-  template <typename T>
-  void LinearOn(const LinearArgs& args, LinearPath path) {
-    const Launch launch = LinearLaunch(args, path);
-    switch (path) {
-      case LinearPath::kFewRows:
-        return Run(launch, [&](Thread t) { twin_side::LinearFewRows<T, FewRowsShape<16>>(t, args); });
-      case LinearPath::kFewRowsHeads:
-        return Run(launch, [&](Thread t) { twin_side::LinearFewRows<T, FewRowsShape<64>>(t, args); });
-      case LinearPath::kSmallTile:
-        if (args.is_conv) return Run(launch, [&](Thread t) { twin_side::LinearTile<T, SmallTile, true>(t, args); });
-        return Run(launch, [&](Thread t) { twin_side::LinearTile<T, SmallTile, false>(t, args); });
-      default:
-        if (args.is_conv) return Run(launch, [&](Thread t) { twin_side::LinearTile<T, LargeTile, true>(t, args); });
-        return Run(launch, [&](Thread t) { twin_side::LinearTile<T, LargeTile, false>(t, args); });
-    }
-  }
-
-  template <typename T>
-  void AttentionOn(const AttentionArgs& args, AttentionPath path) {
-    const Launch launch = AttentionLaunch(args, path);
-    switch (path) {
-      case AttentionPath::kOneWarp64:
-        return Run(launch, [&](Thread t) { twin_side::AttentionTile<T, AttentionShape<64, 1>>(t, args); });
-      case AttentionPath::kFourWarps64:
-        return Run(launch, [&](Thread t) { twin_side::AttentionTile<T, AttentionShape<64, 4>>(t, args); });
-      case AttentionPath::kOneWarp128:
-        return Run(launch, [&](Thread t) { twin_side::AttentionTile<T, AttentionShape<128, 1>>(t, args); });
-      default:
-        return Run(launch, [&](Thread t) { twin_side::AttentionTile<T, AttentionShape<128, 4>>(t, args); });
-    }
-  }
-
-  Machine machine_;
-  std::vector<std::unique_ptr<unsigned char, Free>> blocks_;
+  std::shared_ptr<TwinControl> control;
+  TwinDevice* twin;
+  std::unique_ptr<Runner> runner;
 };
 
 TEST(CudaTwin, Linear) {
-  TwinRunner runner(1);
-  test::LinearSuite(runner, 30);
-  EXPECT_EQ(runner.machine().bank_conflicts(), 0u);
+  Twin twin(1);
+  test::LinearSuite(*twin.runner, 30);
+  EXPECT_EQ(twin.twin->bank_conflicts(), 0u);
 }
 TEST(CudaTwin, LinearRowsDoNotDependOnBatch) {
-  TwinRunner runner(2);
-  for (const DType dtype : test::kHalves) test::CheckRowsDoNotDependOnBatch(runner, dtype, 3);
+  Twin twin(2);
+  for (const DType dtype : test::kHalves) test::CheckRowsDoNotDependOnBatch(*twin.runner, dtype, 3);
 }
 TEST(CudaTwin, Qkv) {
-  TwinRunner runner(3);
-  test::QkvSuite(runner);
-  EXPECT_EQ(runner.machine().bank_conflicts(), 0u);
+  Twin twin(3);
+  test::QkvSuite(*twin.runner);
+  EXPECT_EQ(twin.twin->bank_conflicts(), 0u);
 }
 TEST(CudaTwin, Conv) {
-  TwinRunner runner(4);
-  test::ConvSuite(runner);
+  Twin twin(4);
+  test::ConvSuite(*twin.runner);
 }
 TEST(CudaTwin, Attention) {
-  TwinRunner runner(5);
-  test::AttentionSuite(runner, 12);
-  test::AttentionRowSuite(runner);
-  EXPECT_EQ(runner.machine().bank_conflicts(), 0u);
+  Twin twin(5);
+  test::AttentionSuite(*twin.runner, 12);
+  test::AttentionRowSuite(*twin.runner);
+  EXPECT_EQ(twin.twin->bank_conflicts(), 0u);
 }
 TEST(CudaTwin, Norms) {
-  TwinRunner runner(6);
-  test::NormSuite(runner);
+  Twin twin(6);
+  test::NormSuite(*twin.runner);
 }
 TEST(CudaTwin, Sample) {
-  TwinRunner runner(7);
-  test::SampleSuite(runner, 40);
+  Twin twin(7);
+  test::SampleSuite(*twin.runner, 40);
 }
 TEST(CudaTwin, Latent) {
-  TwinRunner runner(8);
-  test::LatentSuite(runner);
+  Twin twin(8);
+  test::LatentSuite(*twin.runner);
+}
+
+TEST(CudaTwin, WideAttention) {
+  Twin twin(9);
+  test::WideAttentionSuite(*twin.runner);
+}
+TEST(CudaTwin, Embed) {
+  Twin twin(10);
+  test::EmbedSuite(*twin.runner);
+}
+TEST(CudaTwin, CrossEntropy) {
+  Twin twin(11);
+  test::LossSuite(*twin.runner);
+}
+TEST(CudaTwin, Tokenizer) {
+  Twin twin(12);
+  test::TokenizerSuite(*twin.runner);
 }
 
 TEST(CudaTwin, UniformNumbersAreThoseOfTheCore) {
@@ -218,19 +135,19 @@ TEST(CudaPlan, ChoosesPaths) {
   args.num_rows = 16;
   args.n = args.out_stride = 1920;
   args.k = args.a_stride = 1920;
-  EXPECT_EQ(ChooseLinearPath(args, 132), LinearPath::kFewRows);
+  EXPECT_EQ(ChooseLinearPath(args, {132}), LinearPath::kFewRows);
   args.epilogue = LinearEpilogue::kQkv;
-  EXPECT_EQ(ChooseLinearPath(args, 132), LinearPath::kFewRowsHeads);
+  EXPECT_EQ(ChooseLinearPath(args, {132}), LinearPath::kFewRowsHeads);
   args.epilogue = LinearEpilogue::kStore;
   args.num_rows = 200;
-  EXPECT_EQ(ChooseLinearPath(args, 132), LinearPath::kSmallTile);
+  EXPECT_EQ(ChooseLinearPath(args, {132}), LinearPath::kSmallTile);
   args.num_rows = 128 * 9;
-  EXPECT_EQ(ChooseLinearPath(args, 132), LinearPath::kLargeTile);  // 9 · 15 tiles
+  EXPECT_EQ(ChooseLinearPath(args, {132}), LinearPath::kLargeTile);  // 9 · 15 tiles
   args.a_stride = 1921;
-  EXPECT_EQ(ChooseLinearPath(args, 132), LinearPath::kPlain);
+  EXPECT_EQ(ChooseLinearPath(args, {132}), LinearPath::kPlain);
   args.a_stride = 1920;
   args.dtype = DType::kF32;
-  EXPECT_EQ(ChooseLinearPath(args, 132), LinearPath::kPlain);
+  EXPECT_EQ(ChooseLinearPath(args, {132}), LinearPath::kPlain);
 }
 
 TEST(CudaPlan, RefusesWhatNoKernelTakes) {
@@ -257,14 +174,15 @@ TEST(CudaPlan, RefusesWhatNoKernelTakes) {
   args.epilogue = LinearEpilogue::kQkv;
   EXPECT_EQ(code([&] { CheckLinear(args); }), ErrorCode::kInvalidArgument);
   AttentionArgs attention;
-  attention.head_dim = 129;
+  attention.head_dim = 1025;
   EXPECT_EQ(code([&] { CheckAttention(attention); }), ErrorCode::kInvalidArgument);
   SampleArgs sample;
   sample.codebook_size = kMaxCodebook + 1;
   EXPECT_EQ(code([&] { CheckSample(sample); }), ErrorCode::kInvalidArgument);
   const std::vector<RowSpan> gap = {{0, 0, 2, nullptr}, {3, 2, 1, nullptr}};
-  EXPECT_EQ(code([&] { ExpandSpans(gap, 4); }), ErrorCode::kInvalidArgument);
-  EXPECT_EQ(code([&] { ExpandSpans(std::span(gap).first(1), 3); }), ErrorCode::kInvalidArgument);
+  RowTableData rows;
+  EXPECT_EQ(code([&] { rows.Build(gap, 4); }), ErrorCode::kInvalidArgument);
+  EXPECT_EQ(code([&] { rows.Build(std::span(gap).first(1), 3); }), ErrorCode::kInvalidArgument);
 }
 
 }  // namespace
