@@ -4,6 +4,7 @@
 export const ERROR_CODES = [
   "NO_BINARY",
   "DEVICE_UNAVAILABLE",
+  "DEVICE_LOST",
   "OUT_OF_MEMORY",
   "POOL_EXHAUSTED",
   "DISPOSED",
@@ -50,7 +51,17 @@ export class DeviceUnavailableError extends NextscaleError {
   }
 }
 
-/** The operating system refused memory. The model stays usable. */
+/**
+ * Something failed on the device in the middle of the work; the message names kernel and op. This model is of no use any more
+ * (dispose of it, load it again); other models and the process are.
+ */
+export class DeviceLostError extends NextscaleError {
+  constructor(message: string, options?: ErrorOptions) {
+    super("DEVICE_LOST", message, options);
+  }
+}
+
+/** The operating system or the device refused memory. The model stays usable. */
 export class OutOfMemoryError extends NextscaleError {
   constructor(message: string, options?: ErrorOptions) {
     super("OUT_OF_MEMORY", message, options);
@@ -193,6 +204,8 @@ export function errorFromNative(failure: NativeFailure, options?: ErrorOptions):
       return new NoBinaryError(message, options);
     case "DEVICE_UNAVAILABLE":
       return new DeviceUnavailableError("auto", message, options);
+    case "DEVICE_LOST":
+      return new DeviceLostError(message, options);
     case "OUT_OF_MEMORY":
       return new OutOfMemoryError(message, options);
     case "POOL_EXHAUSTED":

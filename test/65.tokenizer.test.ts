@@ -55,7 +55,8 @@ test("its tokens and images are those of the whole model, wherever it comes from
 test("the core refuses to generate without a transformer, and stays usable", async () => {
   const { files, tensors, config } = await openTokenizer(vae, { sides: SIDES });
   expect(tensors.every(({ name }) => name.startsWith("vae."))).toBe(true);
-  const spec = { files, tensors, config, threads: 1, kvBytes: 1 << 20, kvDtype: "f32", strategy: "even" } as const;
+  const pool = { kvBytes: 1 << 20, kvDtype: "f32", strategy: "even" } as const;
+  const spec = { files, tensors, config, threads: 1, ...pool, cuda: null };
   const alone = await loadBinding().openModel(spec, () => undefined);
   const request = {
     labels: Int32Array.of(0),

@@ -4,6 +4,8 @@
 //   --force                     compile although the binary is newer than every source
 //   NEXTSCALE_SKIP_BUILD=1      do not compile; use the prebuild or the build that is there
 //   NEXTSCALE_BUILD_JOBS=N      compiler processes at a time (default: all cores)
+//   NEXTSCALE_CUDA=OFF|ON       leave the CUDA kernels out, or fail without nvcc (default: built where nvcc is found)
+//   NEXTSCALE_CUDA_ARCHITECTURES=90a   only these chips, for a shorter build
 
 import { spawnSync } from "node:child_process";
 import { existsSync, readdirSync, statSync } from "node:fs";
@@ -74,7 +76,10 @@ function buildAddon(force) {
   const cmakeJs = require.resolve("cmake-js/bin/cmake-js");
   const jobs = process.env.NEXTSCALE_BUILD_JOBS ?? String(availableParallelism());
   // cmake-js takes Ninja when it is there; napi_versions in package.json makes it use node-api-headers: no download.
-  run(process.execPath, [cmakeJs, "build", "--config", "Release", "--parallel", jobs]);
+  const cuda = ["NEXTSCALE_CUDA", "NEXTSCALE_CUDA_ARCHITECTURES"]
+    .filter((name) => process.env[name] !== undefined)
+    .map((name) => `--CD${name}=${process.env[name]}`);
+  run(process.execPath, [cmakeJs, "build", "--config", "Release", "--parallel", jobs, ...cuda]);
   if (!existsSync(binary)) throw new BuildError(`the build has left no ${binary}`);
 }
 
@@ -87,6 +92,8 @@ async function proveIt() {
   const { describeBinding } = await import(pathToFileURL(join(root, "dist", "index.js")).href);
   const { path, origin, version } = describeBinding();
   console.log(`nextscale ${version}: ${origin} ${path}`);
+  const kernels = join(dirname(path), "libnextscale_cuda.so");
+  console.log(`CUDA kernels: ${existsSync(kernels) ? kernels : "none (no nvcc when this was built): CPU only"}`);
 }
 
 try {

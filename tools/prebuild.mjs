@@ -1,5 +1,6 @@
 // npm run prebuild: copies the built addon to prebuilds/<platform>-<arch>/, under the name that node-gyp-build looks for,
-// and Highway's run-time library beside it, where the addon's RUNPATH ($ORIGIN) finds it.
+// and Highway's run-time library beside it, where the addon's RUNPATH ($ORIGIN) finds it; the CUDA kernels, too, if there
+// are any.
 
 import { execFileSync } from "node:child_process";
 import { copyFileSync, existsSync, mkdirSync, realpathSync } from "node:fs";
@@ -26,6 +27,8 @@ const folder = join(root, "prebuilds", `${process.platform}-${process.arch}`);
 mkdirSync(folder, { recursive: true });
 const copies = [[built, join(folder, `nextscale${libc}.node`)]];
 for (const library of companions()) copies.push([realpathSync(library), join(folder, basename(library))]);
+const kernels = join(dirname(built), "libnextscale_cuda.so");
+if (existsSync(kernels)) copies.push([kernels, join(folder, basename(kernels))]);
 for (const [from, to] of copies) {
   copyFileSync(from, to);
   console.log(to);

@@ -77,6 +77,8 @@ async function convertGolden() {
     await convertCheckpoint({ source: { var: join(from, "var.pth"), tokenizer: join(from, "vae.pth") }, output });
     paths[`NEXTSCALE_GOLDEN_${name.toUpperCase().replace("-", "_")}_SAFETENSORS`] = output;
   }
+  const kernels = join(addonFolder, "Release", "libnextscale_cuda.so"); // without them the tests of a device are skipped
+  if (existsSync(kernels)) paths.NEXTSCALE_CUDA_LIBRARY = kernels;
   return { ...process.env, NEXTSCALE_GOLDEN_DIR: join(root, "test", "golden"), ...paths };
 }
 

@@ -18,6 +18,7 @@ export interface ArchitectureFlags {
 
 export interface LoadFlags extends SourceFlags, ArchitectureFlags {
   device?: LoadOptions["device"];
+  dtype?: LoadOptions["dtype"];
   threads?: number;
   kvDtype?: "f32" | "f16" | "bf16";
 }
@@ -33,7 +34,8 @@ export function addLoadOptions(command: Command): Command {
       .addOption(new Option("--var <file>", "the transformer of a PyTorch pair (with --tokenizer)").conflicts("model"))
       .addOption(new Option("--tokenizer <file>", "the tokenizer of a PyTorch pair (with --var)").conflicts("model")),
   )
-    .option("--device <device>", "auto, cpu, cuda or cuda:N")
+    .option("--device <device>", "auto, cpu, cuda or cuda:N (default: NEXTSCALE_DEVICE, else auto)")
+    .addOption(new Option("--dtype <dtype>", "number format on a CUDA device").choices(["auto", "f32", "f16", "bf16"]))
     .option("--threads <n>", "worker threads (default: all cores)", integer(1, 1024))
     .addOption(new Option("--kv-dtype <dtype>", "number format of the KV pool").choices(["f32", "f16", "bf16"]));
 }
@@ -61,9 +63,10 @@ export function nameOf(source: ModelSource | undefined): string {
 }
 
 export function loadOptionsOf(flags: LoadFlags): LoadOptions {
-  const { device, threads, kvDtype, heads, sides } = flags;
+  const { device, dtype, threads, kvDtype, heads, sides } = flags;
   return {
     ...(device !== undefined && { device }),
+    ...(dtype !== undefined && { dtype }),
     ...(threads !== undefined && { threads }),
     ...(kvDtype !== undefined && { kvPool: { dtype: kvDtype } }),
     ...(heads !== undefined && { heads }),

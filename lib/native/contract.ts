@@ -42,6 +42,27 @@ export interface NativeModelSpec {
   kvBytes: number; // budget of the KV pool
   kvDtype: DType;
   strategy: "even" | "nested"; // choice of a subnet's blocks
+  cuda: NativeCudaSpec | null; // null: the CPU
+}
+
+/** A CUDA device to run on. */
+export interface NativeCudaSpec {
+  library: string; // path of the library of kernels
+  index: number;
+  dtype: DType; // of weights and activations
+}
+
+/** A CUDA device that the driver knows. */
+export interface NativeCudaDevice {
+  index: number;
+  name: string;
+  capability: string; // "9.0"
+  multiprocessors: number;
+  totalBytes: number;
+  freeBytes: number;
+  driver: string; // the CUDA release that the driver supports: "13.0"
+  runtime: string; // the one that the library was built with
+  problem: string | null; // why it cannot be used
 }
 
 export interface NativeRequest {
@@ -228,6 +249,8 @@ export interface NativeAddon {
   version: string;
   cpuInfo(): NativeCpuInfo;
   /** Maps, checks and packs the weights on the model's own thread. `onProgress` gets 0..1. */
+  /** Opens every device and lets it compute a little: seconds, and not safe against a broken driver (lib/native/cuda.ts). */
+  probeCuda(library: string): NativeCudaDevice[];
   openModel(spec: NativeModelSpec, onProgress: (fraction: number) => void): Promise<NativeModel>;
   openTrainer(spec: NativeTrainerSpec): Promise<NativeTrainer>;
   trainerBytes(spec: NativeTrainerMemory): number;

@@ -25,6 +25,7 @@ import {
 
 const KEYS = [
   "device",
+  "dtype",
   "threads",
   "kvPool",
   "strategy",
@@ -39,9 +40,11 @@ const KEYS = [
 
 export interface ResolvedLoadOptions {
   device: Device;
+  deviceFrom: "option" | "environment" | "default";
+  dtype: "auto" | DType;
   threads: number;
   kvBytes: number | undefined; // undefined: from the free memory, once the architecture is known
-  kvDtype: DType;
+  kvDtype: DType | undefined; // undefined: what suits the device
   strategy: Strategy | undefined; // undefined: the checkpoint's
   heads: number | undefined;
   sides: number[] | undefined;
@@ -56,10 +59,11 @@ export function resolveLoadOptions(raw: unknown): ResolvedLoadOptions {
   const options = checkObject("options", raw, KEYS);
   const pool = checkObject("kvPool", options.kvPool, ["bytes", "dtype"]);
   return {
-    device: checkDevice(options.device ?? "auto"),
+    ...deviceOf(options.device),
+    dtype: checkOneOf("dtype", options.dtype ?? "auto", ["auto", "f32", "f16", "bf16"]),
     threads: checkInteger("threads", options.threads ?? availableParallelism(), 1, 1024),
     kvBytes: optional(pool.bytes, (value) => checkInteger("kvPool.bytes", value, 1, Number.MAX_SAFE_INTEGER)),
-    kvDtype: checkOneOf("kvPool.dtype", pool.dtype ?? "f32", ["f32", "f16", "bf16"]),
+    kvDtype: optional(pool.dtype, (value) => checkOneOf("kvPool.dtype", value, ["f32", "f16", "bf16"])),
     strategy: optional(options.strategy, (value) => checkOneOf("strategy", value, ["even", "nested"])),
     heads: optional(options.heads, (value) => checkInteger("heads", value, 1, 1024)),
     sides: optional(options.sides, checkSides),
@@ -73,6 +77,7 @@ export function resolveLoadOptions(raw: unknown): ResolvedLoadOptions {
 
 const TOKENIZER_KEYS = [
   "device",
+  "dtype",
   "threads",
   "sides",
   "residualMix",
@@ -106,9 +111,17 @@ export function checkSource(source: unknown): ModelSource | undefined {
   return { var: checkString("source.var", pair.var), tokenizer: checkString("source.tokenizer", pair.tokenizer) };
 }
 
-function checkDevice(value: unknown): Device {
-  if (typeof value === "string" && /^(auto|cpu|cuda(:\d+)?)$/.test(value)) return value as Device;
-  fail("device", value, '"auto", "cpu", "cuda" or "cuda:N"');
+/** The option, else the environment's NEXTSCALE_DEVICE, else "auto". */
+function deviceOf(option: unknown): Pick<ResolvedLoadOptions, "device" | "deviceFrom"> {
+  if (option !== undefined) return { device: checkDevice("device", option), deviceFrom: "option" };
+  const fromEnvironment = process.env.NEXTSCALE_DEVICE;
+  if (fromEnvironment) return { device: checkDevice("NEXTSCALE_DEVICE", fromEnvironment), deviceFrom: "environment" };
+  return { device: "auto", deviceFrom: "default" };
+}
+
+function checkDevice(name: string, value: unknown): Device {
+  if (typeof value === "string" && /^(auto|cpu|cuda(:\d{1,4})?)$/.test(value)) return value as Device;
+  fail(name, value, '"auto", "cpu", "cuda" or "cuda:N"');
 }
 
 function checkSides(value: unknown): number[] {

@@ -6,6 +6,7 @@
 
 #include "native/addon/convert.h"
 #include "native/addon/cpu_info.h"
+#include "native/addon/cuda_probe.h"
 #include "native/addon/environment.h"
 #include "native/addon/error_map.h"
 #include "native/addon/generation_handle.h"
@@ -55,6 +56,7 @@ Napi::Object Init(Napi::Env env, Napi::Object exports) {
   environment->trainer_class = Napi::Persistent(TrainerHandle::Define(env));
   exports.Set("version", NEXTSCALE_VERSION);
   exports.Set("cpuInfo", Napi::Function::New(env, CpuInfo, "cpuInfo"));
+  exports.Set("probeCuda", Napi::Function::New(env, ProbeCuda, "probeCuda"));
   exports.Set("openModel", Napi::Function::New(env, OpenModel, "openModel"));
   exports.Set("openTrainer", Napi::Function::New(env, OpenTrainer, "openTrainer"));
   exports.Set("trainerBytes", Napi::Function::New(env, JsTrainerBytes, "trainerBytes"));

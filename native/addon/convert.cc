@@ -145,6 +145,13 @@ ModelSpec ToModelSpec(Napi::Value value) {
   spec.options.kv_bytes = ToSize(object.Get("kvBytes"), "kvBytes", kMaxSafeInteger);
   spec.options.kv_dtype = ToDType(object.Get("kvDtype"), "kvDtype");
   spec.options.strategy = ToStrategy(object.Get("strategy"));
+  if (const Napi::Value cuda = object.Get("cuda"); !cuda.IsNull()) {
+    const Napi::Object device = ToObject(cuda, "cuda");
+    spec.cuda_library = ToText(device.Get("library"), "cuda.library");
+    NS_REQUIRE(!spec.cuda_library.empty(), ErrorCode::kInvalidArgument, "cuda.library is empty");
+    spec.cuda_device = ToSize(device.Get("index"), "cuda.index", 1024);
+    spec.dtype = ToDType(device.Get("dtype"), "cuda.dtype");
+  }
   return spec;
 }
 

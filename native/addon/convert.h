@@ -18,6 +18,10 @@ struct ModelSpec {
   ModelConfig config;
   EngineOptions options;
   size_t threads = 1;
+  // Empty: the CPU.
+  std::string cuda_library;
+  size_t cuda_device = 0;
+  DType dtype = DType::kF32;  // of weights and activations on CUDA
 };
 
 ModelSpec ToModelSpec(Napi::Value value);

@@ -12,6 +12,8 @@
 #include "native/addon/tensor_files.h"
 #include "native/addon/values.h"
 #include "native/backend/cpu/cpu_backend.h"
+#include "native/backend/cuda/cuda_backend.h"
+#include "native/backend/cuda/library.h"
 
 namespace nextscale::addon {
 namespace {
@@ -38,10 +40,15 @@ class Progress {
   int last_percent_ = -1;
 };
 
+std::unique_ptr<Backend> MakeBackend(const ModelSpec& spec) {
+  if (spec.cuda_library.empty()) return MakeCpuBackend(spec.threads);
+  return cuda::MakeCudaBackend(cuda::Library::Open(spec.cuda_library)->OpenDevice(spec.cuda_device), spec.dtype);
+}
+
 std::unique_ptr<Engine> Load(const ModelSpec& spec, Progress& progress) {
   Validate(spec.config);
   TensorFiles source = OpenTensorFiles(spec.source);
-  return std::make_unique<Engine>(spec.config, std::move(source.tensors), spec.options, MakeCpuBackend(spec.threads), source.files,
+  return std::make_unique<Engine>(spec.config, std::move(source.tensors), spec.options, MakeBackend(spec), source.files,
                                   [&](double done) { progress(done); });
 }
 

@@ -26,7 +26,7 @@ const LIB: string[][] = [
   ["errors.ts", "native/contract.ts", "native/explain.ts", "time-slice.ts", "internal.ts", "lifecycle.ts", "plot"],
   ["native", "options/check.ts", "atomic-file.ts"],
   ["image.ts", "tokens.ts", "image-types.ts", "options/load.ts", "types.ts"],
-  ["depth.ts", "checkpoint"],
+  ["depth.ts", "device.ts", "checkpoint"],
   ["options/generate.ts", "options/tokenize.ts", "options/evaluate.ts", "options/sample.ts", "options/train.ts"],
   ["data"],
   ["preview.ts", "score.ts", "observer.ts", "generation.ts"],

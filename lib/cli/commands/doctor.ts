@@ -6,6 +6,7 @@ import { Command } from "commander";
 import { NextscaleError } from "../../errors.js";
 import { type BindingInfo, bundledModelPath, describeBinding, loadBinding } from "../../native/binding.js";
 import type { NativeCpuInfo } from "../../native/contract.js";
+import { tryCuda } from "../../native/cuda.js";
 import { type CliContext, printJson } from "../context.js";
 import { formatBytes, formatSection } from "../format.js";
 import { EXIT_FAILURE, Failed } from "../report.js";
@@ -65,7 +66,7 @@ export async function diagnose(env: NodeJS.ProcessEnv): Promise<Diagnosis> {
     binaryError,
     devices: [
       { name: "cpu", available: binary !== null, reason: cpuReason(info) },
-      { name: "cuda", available: false, reason: "this build has no CUDA backend" },
+      ...(binary === null ? [] : await cudaDevices()),
     ],
     sharp: await sharpVersion(),
     bundledModel: { path: modelPath, bytes: existsSync(modelPath) ? statSync(modelPath).size : null },
@@ -82,6 +83,21 @@ function probeBinary(): { binary: BindingInfo | null; binaryError: string | null
     if (!(error instanceof NextscaleError)) throw error;
     return { binary: null, binaryError: error.message, info: null };
   }
+}
+
+/** Every CUDA device, or one line that says why there is none. Tried in a child process. */
+async function cudaDevices(): Promise<Diagnosis["devices"]> {
+  const { devices, problem } = await tryCuda();
+  if (devices.length === 0)
+    return [{ name: "cuda", available: false, reason: problem ?? "the driver knows no device" }];
+  return devices.map((device) => ({
+    name: `cuda:${device.index}`,
+    available: device.problem === null,
+    reason:
+      device.problem ??
+      `${device.name}, compute capability ${device.capability}, ${formatBytes(device.freeBytes)} free of ` +
+        `${formatBytes(device.totalBytes)}, driver for CUDA ${device.driver}`,
+  }));
 }
 
 function cpuReason(info: NativeCpuInfo | null): string {

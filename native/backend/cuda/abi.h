@@ -35,7 +35,8 @@ struct Status {
 
 struct Info {
   char name[256];
-  uint32_t major, minor, num_multiprocessors, driver_version, runtime_version, unused;
+  uint32_t major, minor, num_multiprocessors, driver_version, runtime_version;
+  uint32_t has_wgmma;  // the chip takes it, and the library was compiled for it
   uint64_t total_bytes, free_bytes;
 };
 

@@ -32,7 +32,7 @@ class CudaBackend final : public Backend {
       : device_(std::move(device)),
         dtype_(dtype),
         name_("cuda:" + std::to_string(device_->info().index)),
-        traits_{device_->info().num_multiprocessors},
+        traits_{device_->info().num_multiprocessors, device_->info().has_wgmma},
         memory_(*device_),
         graphs_(*device_),
         tables_(std::make_unique<TableArea>(*device_, kTableBytes)),
@@ -136,7 +136,8 @@ class CudaBackend final : public Backend {
   RowTables last_rows_;
   bool has_rows_ = false, has_kv_ = false;
   AttentionTables kv_data_;
-  std::vector<AttentionSequence> last_sequences_;
+  std::vector<AttentionSequence> last_sequences_;  // their slots may not be read
+  size_t last_width_ = 0;
   KvTables last_kv_;
   std::vector<SampleImage> samples_;
 };
@@ -176,8 +177,7 @@ void CudaBackend::ReserveTables(size_t bytes) {
   Wait();
   if (tables_->HasRoom(bytes)) return;
   const size_t larger = std::max(2 * tables_->bytes(), 2 * bytes);
-  tables_.reset();
-  tables_ = std::make_unique<TableArea>(*device_, larger);
+  tables_ = std::make_unique<TableArea>(*device_, larger);  // where it cannot be had, the old one stays
 }
 
 Buffer CudaBackend::Allocate(size_t bytes, const char* what) {
@@ -290,12 +290,17 @@ RowTables CudaBackend::MakeRows(std::span<const RowSpan> spans, size_t num_rows)
 }
 
 const CudaBackend::KvTables& CudaBackend::MakeKv(std::span<const AttentionSequence> sequences, size_t width) {
-  const auto same = [](const AttentionSequence& a, const AttentionSequence& b) {
-    return a.compact_row == b.compact_row && a.num_rows == b.num_rows && a.kv.slots.data() == b.kv.slots.data() &&
-           a.kv.slots.size() == b.kv.slots.size() && a.kv.pool == b.kv.pool && a.kv.tail == b.kv.tail &&
-           a.kv.tail_rows == b.kv.tail_rows && a.kv.dtype == b.kv.dtype;
+  // The slots of the last call may be gone or changed by now: their copy in kv_data_ counts.
+  size_t first_key = 0;
+  const auto same = [&](const AttentionSequence& a, const AttentionSequence& b) {
+    const auto last_slots = kv_data_.slots.begin() + static_cast<std::ptrdiff_t>(first_key);
+    first_key += a.kv.slots.size() + a.kv.tail_rows;
+    return a.compact_row == b.compact_row && a.num_rows == b.num_rows && a.kv.slots.size() == b.kv.slots.size() &&
+           a.kv.pool == b.kv.pool && a.kv.tail == b.kv.tail && a.kv.tail_rows == b.kv.tail_rows &&
+           a.kv.dtype == b.kv.dtype && std::equal(a.kv.slots.begin(), a.kv.slots.end(), last_slots);
   };
-  if (has_kv_ && std::equal(sequences.begin(), sequences.end(), last_sequences_.begin(), last_sequences_.end(), same)) {
+  if (has_kv_ && last_width_ == width &&
+      std::equal(sequences.begin(), sequences.end(), last_sequences_.begin(), last_sequences_.end(), same)) {
     return last_kv_;
   }
   size_t num_rows = 0;
@@ -309,6 +314,7 @@ const CudaBackend::KvTables& CudaBackend::MakeKv(std::span<const AttentionSequen
     NS_REQUIRE(sequence.kv.tail_rows == 0 || (sequence.kv.tail >= first.tail && from_first % row_bytes == 0),
                ErrorCode::kInvalidArgument, "attention: tails must be rows of one memory that begins with the first's");
   }
+  has_kv_ = false;  // until the new ones stand: Build may throw
   kv_data_.Build(sequences, first.tail, row_bytes, num_rows);
   ReserveTables(TableArea::Needed({kv_data_.sequences.size() * sizeof(SequenceRows),
                                    kv_data_.slots.size() * sizeof(uint32_t),
@@ -323,6 +329,7 @@ const CudaBackend::KvTables& CudaBackend::MakeKv(std::span<const AttentionSequen
   last_kv_.max_rows = kv_data_.max_rows;
   last_kv_.max_keys = kv_data_.max_keys;
   last_sequences_.assign(sequences.begin(), sequences.end());
+  last_width_ = width;
   has_kv_ = true;
   return last_kv_;
 }

@@ -18,6 +18,7 @@ struct DeviceInfo {
   std::string name;                     // "NVIDIA H200"
   uint32_t major = 0, minor = 0;        // compute capability
   uint32_t num_multiprocessors = 0;
+  bool has_wgmma = false;  // the chip takes wgmma, and the kernels were compiled for it
   uint64_t total_bytes = 0, free_bytes = 0;
   uint32_t driver_version = 0, runtime_version = 0;  // 1000 · major + 10 · minor
 };

@@ -28,4 +28,11 @@ NS_HOST_DEVICE constexpr int LoadAChunk(int lane) { return lane >> 4; }
 NS_HOST_DEVICE constexpr int LoadBRow(int lane) { return (lane & 7) + ((lane >> 4) << 3); }
 NS_HOST_DEVICE constexpr int LoadBChunk(int lane) { return (lane >> 3) & 1; }
 
+
+// wgmma's description of a tile in shared memory (PTX ISA, "Matrix descriptor format"): rows of 128 swizzled bytes, groups
+// of 8 rows 1024 bytes apart.
+NS_HOST_DEVICE constexpr uint64_t EncodeTile(uint32_t shared_address) {
+  return (shared_address & 0x3FFFF) >> 4 | uint64_t{1} << 16 | uint64_t{1024 >> 4} << 32 | uint64_t{1} << 62;
+}
+
 }  // namespace nextscale::cuda

@@ -3,6 +3,9 @@
 #include <algorithm>
 #include <cstring>
 #include <iterator>
+#include <utility>
+
+#include "native/base/error.h"
 
 namespace nextscale::cuda {
 namespace {
@@ -81,7 +84,18 @@ void GraphCache::Run(const LaunchList& list) {
     entries_.pop_back();
     ++counts_.dropped;
   }
-  entries_.push_front({list, hash, device_.MakeGraph(list)});
+  std::unique_ptr<Graph> graph;
+  try {
+    graph = device_.MakeGraph(list);
+  } catch (const Error& error) {
+    if (error.code() != ErrorCode::kOutOfMemory) throw;
+    counts_.dropped += entries_.size();  // a graph is a convenience: they make room, and the list runs without
+    by_hash_.clear();
+    entries_.clear();
+    ++counts_.plain;
+    return device_.Run(list);
+  }
+  entries_.push_front({list, hash, std::move(graph)});
   by_hash_.emplace(hash, entries_.begin());
   ++counts_.made;
   device_.RunGraph(*entries_.front().graph);

@@ -10,6 +10,8 @@
 
 #define NS_LINEAR_KERNELS_OF(X, T)                                                                                  \
   X(LinearLarge##T, LinearArgs, LargeTile::kThreads, 2, (LinearTile<T, LargeTile, false>))                          \
+  X(LinearWide##T, LinearArgs, LargeTile::kThreads, 2, (LinearWide<T, LargeTile, false>))                           \
+  X(ConvWide##T, LinearArgs, LargeTile::kThreads, 2, (LinearWide<T, LargeTile, true>))                              \
   X(LinearSmall##T, LinearArgs, SmallTile::kThreads, 2, (LinearTile<T, SmallTile, false>))                          \
   X(ConvLarge##T, LinearArgs, LargeTile::kThreads, 2, (LinearTile<T, LargeTile, true>))                             \
   X(ConvSmall##T, LinearArgs, SmallTile::kThreads, 2, (LinearTile<T, SmallTile, true>))                             \

@@ -139,6 +139,7 @@ class LoadedLibrary final : public Library {
       info.major = found.major;
       info.minor = found.minor;
       info.num_multiprocessors = found.num_multiprocessors;
+      info.has_wgmma = found.has_wgmma != 0;
       info.total_bytes = found.total_bytes;
       info.free_bytes = found.free_bytes;
       info.driver_version = found.driver_version;

@@ -142,6 +142,9 @@ int32_t Describe(uint32_t index, abi::Info* info, Status* status) {
   info->major = static_cast<uint32_t>(properties.major);
   info->minor = static_cast<uint32_t>(properties.minor);
   info->num_multiprocessors = static_cast<uint32_t>(properties.multiProcessorCount);
+#if defined(NEXTSCALE_CUDA_90A)
+  info->has_wgmma = properties.major == 9;
+#endif
   info->total_bytes = properties.totalGlobalMem;
   int version = 0;
   (void)cudaDriverGetVersion(&version);

@@ -206,6 +206,53 @@ NS_DEVICE void LinearTile(const Thread& thread, const LinearArgs& args) {
   StoreTile<Shape::kRows, Shape::kColumns, Shape::kStagedStride, Shape::kThreads>(thread, args, staged, row0, column0);
 }
 
+// The same tile by wgmma, for sm_90a: two warpgroups, each 64 × 128 outputs. The products of a stage run while the copies
+// of a later one are started. Needs and grid: as LinearTile.
+template <typename T, typename Shape, bool kConv>
+NS_DEVICE void LinearWide(const Thread& thread, const LinearArgs& args) {
+  static_assert(Shape::kRows == 128 && Shape::kColumns == 128 && Shape::kThreads == 256 && Shape::kStageBytes % 1024 == 0);
+  const uint32_t row0 = thread.block_x() * Shape::kRows, column0 = thread.block_y() * Shape::kColumns;
+  const int warp_row = thread.warp() * 16;  // warps 0..3: the first 64 rows
+  const uint32_t num_steps = DivideUp(args.k, kTileK);
+  unsigned char* const shared = thread.shared();
+  const auto load = [&](uint32_t step) {
+    if (step < num_steps) {
+      LoadStage<T, Shape, kConv>(thread, args, shared + step % Shape::kStages * Shape::kStageBytes, row0, column0,
+                                 step * kTileK);
+    }
+    thread.CopyCommit();
+  };
+
+  float sums[64] = {};
+  for (uint32_t step = 0; step < Shape::kStages - 1; ++step) load(step);
+  for (uint32_t step = 0; step < num_steps; ++step) {
+    thread.template CopyWait<Shape::kStages - 2>();
+    thread.FenceForWgmma();
+    thread.WgmmaWait(sums);  // of the step before: the stage that it read is filled next
+    thread.Sync();
+    const unsigned char* const stage = shared + step % Shape::kStages * Shape::kStageBytes;
+    const uint64_t a = thread.TileDescriptor(stage + warp_row / 64 * 64 * kTileK * 2);
+    const uint64_t weights = thread.TileDescriptor(stage + Shape::kRows * kTileK * 2);
+    thread.WgmmaBegin();
+    NS_UNROLL
+    for (uint64_t i = 0; i < kTileK / 16; ++i) thread.Wgmma(T{}, sums, a + 2 * i, weights + 2 * i);
+    thread.WgmmaCommit();
+    load(step + Shape::kStages - 1);
+  }
+  thread.WgmmaWait(sums);
+  thread.template CopyWait<0>();
+  thread.Sync();
+
+  float* const staged = reinterpret_cast<float*>(shared);
+  NS_UNROLL
+  for (int i = 0; i < 64; ++i) {
+    const int row = warp_row + AccumulatorRow(thread.lane(), i % 4);
+    staged[row * Shape::kStagedStride + i / 4 * 8 + AccumulatorColumn(thread.lane(), i % 4)] = sums[i];
+  }
+  thread.Sync();
+  StoreTile<Shape::kRows, Shape::kColumns, Shape::kStagedStride, Shape::kThreads>(thread, args, staged, row0, column0);
+}
+
 // ------------------------------------------------------------------ few rows
 
 // Up to 16 rows: the weights are the first operand (16 of their rows at a time), the rows of a the second (8 at a time),

@@ -16,13 +16,14 @@ namespace nextscale::cuda {
 // What of a device decides between kernels. Never the result.
 struct DeviceTraits {
   uint32_t num_multiprocessors = 1;
+  bool has_wgmma = false;  // sm_90a, and nobody else
 };
 
 inline bool Aligned(const void* pointer, size_t bytes) { return reinterpret_cast<uintptr_t>(pointer) % bytes == 0; }
 
 // ------------------------------------------------------------------ linear
 
-enum class LinearPath { kPlain, kFewRows, kFewRowsHeads, kSmallTile, kLargeTile };
+enum class LinearPath { kPlain, kFewRows, kFewRowsHeads, kSmallTile, kLargeTile, kWide };
 
 // True when the fused epilogue kQkv takes these arguments; else the caller stores qkv and runs SplitHeads.
 inline bool FusesQkv(const LinearArgs& args) {
@@ -73,7 +74,8 @@ inline LinearPath ChooseLinearPath(const LinearArgs& args, const DeviceTraits& t
     return args.epilogue == LinearEpilogue::kQkv ? LinearPath::kFewRowsHeads : LinearPath::kFewRows;
   }
   const uint64_t large = uint64_t{DivideUp(args.num_rows, LargeTile::kRows)} * DivideUp(args.n, LargeTile::kColumns);
-  return large >= traits.num_multiprocessors ? LinearPath::kLargeTile : LinearPath::kSmallTile;
+  if (large < traits.num_multiprocessors) return LinearPath::kSmallTile;
+  return traits.has_wgmma ? LinearPath::kWide : LinearPath::kLargeTile;
 }
 
 inline LaunchShape LinearShapeOf(const LinearArgs& args, LinearPath path) {
@@ -87,6 +89,7 @@ inline LaunchShape LinearShapeOf(const LinearArgs& args, LinearPath path) {
       return {DivideUp(args.num_rows, SmallTile::kRows), DivideUp(columns, SmallTile::kColumns), 1,
               SmallTile::kThreads, SmallTile::kSharedBytes};
     case LinearPath::kLargeTile:
+    case LinearPath::kWide:  // the same tile
       return {DivideUp(args.num_rows, LargeTile::kRows), DivideUp(columns, LargeTile::kColumns), 1,
               LargeTile::kThreads, LargeTile::kSharedBytes};
     case LinearPath::kPlain:
@@ -110,6 +113,9 @@ inline KernelId LinearKernelOf(LinearPath path, DType dtype, bool is_conv) {
     case LinearPath::kLargeTile:
       if (is_conv) return bf16 ? KernelId::kConvLargeBF16 : KernelId::kConvLargeF16;
       return bf16 ? KernelId::kLinearLargeBF16 : KernelId::kLinearLargeF16;
+    case LinearPath::kWide:
+      if (is_conv) return bf16 ? KernelId::kConvWideBF16 : KernelId::kConvWideF16;
+      return bf16 ? KernelId::kLinearWideBF16 : KernelId::kLinearWideF16;
     case LinearPath::kPlain:
       break;
   }

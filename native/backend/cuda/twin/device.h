@@ -37,6 +37,7 @@ class TwinDevice final : public Device {
   explicit TwinDevice(std::shared_ptr<TwinControl> control) : control_(std::move(control)), machine_(control_->seed) {
     info_.name = "twin";
     info_.major = 9;
+    info_.has_wgmma = true;
     info_.num_multiprocessors = 2;
     info_.total_bytes = info_.free_bytes = control_->memory_limit;
   }

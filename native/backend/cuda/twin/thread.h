@@ -88,6 +88,7 @@ class Machine {
     std::vector<Copy> copies;
     int pending_groups = 0;
     bool done = false, started = false;
+    bool unfenced = false;  // wrote to shared memory what wgmma may not see yet
   };
   // Where the threads of a warp or a block meet.
   struct Meeting {
@@ -95,6 +96,17 @@ class Machine {
     uint64_t generation = 0;
     const char* what = nullptr;
     std::vector<void*> slots;
+  };
+
+  // The products that a warpgroup has begun and not waited for.
+  struct Products {
+    struct Operand {
+      size_t offset;
+      unsigned char bytes[16];
+    };
+    bool begun = false, committed = false;
+    std::vector<float> sums;  // [64][128], empty when there are none
+    std::vector<Operand> operands;
   };
 
   static constexpr size_t kStackBytes = size_t{64} << 10;
@@ -158,7 +170,8 @@ class Machine {
   std::deque<Fiber> fibers_;    // stable addresses
   std::vector<size_t> order_;
   std::vector<std::unique_ptr<unsigned char[]>> stacks_;
-  std::vector<Meeting> warps_;
+  std::vector<Meeting> warps_, groups_;
+  std::vector<Products> products_;  // of each warpgroup
   Meeting whole_;
   ucontext_t scheduler_{};
   jmp_buf scheduler_at_{};
@@ -239,6 +252,7 @@ class Thread {
   void CopyWait() const {
     auto& copies = fiber().copies;
     size_t used = 0;
+    if (fiber().pending_groups > kPending) fiber().unfenced = true;
     while (fiber().pending_groups > kPending) {
       const Machine::Copy copy = copies[used++];
       if (copy.committed_mark) --fiber().pending_groups;
@@ -246,6 +260,75 @@ class Thread {
       else std::memset(copy.to, 0, 16);
     }
     copies.erase(copies.begin(), copies.begin() + static_cast<ptrdiff_t>(used));
+  }
+
+  // ---- wgmma. Sums are NaN from the first product to the wait; operands are read at once, and compared at the wait with what
+  // then stands in their place.
+  uint64_t TileDescriptor(const unsigned char* tile) const {
+    if ((tile - machine_.shared_base_) % 1024 != 0) machine_.Fail("wgmma of a tile that is not 1024-byte aligned");
+    return EncodeTile(static_cast<uint32_t>(tile - machine_.shared_base_));
+  }
+  void FenceForWgmma() const { fiber().unfenced = false; }
+  void WgmmaBegin() const {
+    Group("wgmma.fence", nullptr, [this](const auto&) { products().begun = true; });
+  }
+  template <typename T>
+  void Wgmma(T, float (&d)[64], uint64_t a, uint64_t b) const {
+    struct Call {
+      float* d;
+      uint64_t a, b;
+    } call{d, a, b};
+    Group("wgmma", &call, [this](const std::vector<void*>& slots) {
+      Machine::Products& begun = products();
+      if (!begun.begun) machine_.Fail("wgmma without a fence before it");
+      for (size_t i = 0; i < static_cast<size_t>(num_threads()); ++i) {
+        if (machine_.fibers_[i].unfenced) return machine_.Fail("wgmma may not see a copy: no fence after its arrival");
+      }
+      const Call& first = *static_cast<Call*>(slots[0]);
+      for (void* slot : slots) {
+        const Call& c = *static_cast<Call*>(slot);
+        if (c.a != first.a || c.b != first.b) return machine_.Fail("threads of a warpgroup name different tiles");
+      }
+      if (begun.sums.empty()) {
+        begun.sums.resize(size_t{64} * 128);
+        for (size_t thread = 0; thread < 128; ++thread) {
+          float* const sums = static_cast<Call*>(slots[thread])->d;
+          for (size_t i = 0; i < 64; ++i) begun.sums[AtProduct(thread, i)] = std::exchange(sums[i], NAN);
+        }
+      }
+      begun.committed = false;
+      float a_tile[64][16], b_tile[128][16];
+      for (size_t row = 0; row < 64; ++row) ReadOperand<T>(first.a, row, a_tile[row]);
+      for (size_t row = 0; row < 128; ++row) ReadOperand<T>(first.b, row, b_tile[row]);
+      for (size_t row = 0; row < 64; ++row) {
+        for (size_t column = 0; column < 128; ++column) {
+          double sum = static_cast<double>(begun.sums[row * 128 + column]);
+          for (size_t k = 0; k < 16; ++k) {
+            sum += static_cast<double>(a_tile[row][k]) * static_cast<double>(b_tile[column][k]);
+          }
+          begun.sums[row * 128 + column] = static_cast<float>(sum);
+        }
+      }
+    });
+  }
+  void WgmmaCommit() const {
+    Group("wgmma.commit_group", nullptr, [this](const auto&) { products().committed = true; });
+  }
+  void WgmmaWait(float (&d)[64]) const {
+    Group("wgmma.wait_group", d, [this](const std::vector<void*>& slots) {
+      Machine::Products& begun = products();
+      if (begun.sums.empty()) return;
+      if (!begun.committed) machine_.Fail("waiting for products that were not committed");
+      for (const Machine::Products::Operand& operand : begun.operands) {
+        if (std::memcmp(machine_.shared_base_ + operand.offset, operand.bytes, sizeof operand.bytes) != 0) {
+          machine_.Fail("a tile changed while wgmma was reading it");
+        }
+      }
+      for (size_t thread = 0; thread < 128; ++thread) {
+        for (size_t i = 0; i < 64; ++i) static_cast<float*>(slots[thread])[i] = begun.sums[AtProduct(thread, i)];
+      }
+      begun = {};
+    });
   }
 
   void AtomicAdd(uint32_t* at, uint32_t x) const { *at += x; }
@@ -259,6 +342,37 @@ class Thread {
   template <typename All>
   void Warp(const char* what, void* mine, const All& all) const {
     machine_.Meet(machine_.warps_[static_cast<size_t>(warp())], index_, lane(), what, mine, all);
+  }
+
+  template <typename All>
+  void Group(const char* what, void* mine, const All& all) const {
+    machine_.Meet(machine_.groups_[static_cast<size_t>(index_ / 128)], index_, index_ % 128, what, mine, all);
+  }
+  Machine::Products& products() const { return machine_.products_[static_cast<size_t>(index_ / 128)]; }
+  // Of sum i of a thread in the 64 × 128 sums of its warpgroup.
+  static size_t AtProduct(size_t thread, size_t i) {
+    const int lane = static_cast<int>(thread % 32), e = static_cast<int>(i % 4);
+    const size_t row = thread / 32 * 16 + static_cast<size_t>(AccumulatorRow(lane, e));
+    return row * 128 + i / 4 * 8 + static_cast<size_t>(AccumulatorColumn(lane, e));
+  }
+  // 16 numbers of one row, through the descriptor: the two 16-byte pieces are moved by the row's place among eight.
+  template <typename T>
+  void ReadOperand(uint64_t descriptor, size_t row, float (&to)[16]) const {
+    const size_t start = (descriptor & 0x3FFF) << 4, groups_apart = (descriptor >> 32 & 0x3FFF) << 4;
+    if (descriptor >> 62 != 1) machine_.Fail("wgmma of a tile without the swizzle of 128 bytes");
+    for (size_t piece = 0; piece < 2; ++piece) {
+      const size_t plain = start + row / 8 * groups_apart + row % 8 * 128 + piece * 16;
+      const size_t at = plain ^ (plain / 128 % 8 * 16);
+      if (at + 16 > machine_.shared_bytes_) return machine_.Fail("wgmma outside shared memory");
+      Machine::Products::Operand& operand = products().operands.emplace_back();
+      operand.offset = at;
+      std::memcpy(operand.bytes, machine_.shared_base_ + at, 16);
+      for (size_t i = 0; i < 4; ++i) {
+        uint32_t pair;
+        std::memcpy(&pair, operand.bytes + 4 * i, 4);
+        Unpack<T>(pair, &to[piece * 8 + 2 * i]);
+      }
+    }
   }
 
   template <typename X>
@@ -347,11 +461,14 @@ inline void Machine::RunBlock(int num_threads) {
     fibers_[i].done = false;
     fibers_[i].copies.clear();
     fibers_[i].pending_groups = 0;
+    fibers_[i].unfenced = false;
   }
   if (warps_.size() != count / 32 || whole_.expected != num_threads) {
+    groups_.assign(count / 128, Meeting{128, 0, 0, nullptr, std::vector<void*>(128)});
     warps_.assign(count / 32, Meeting{32, 0, 0, nullptr, std::vector<void*>(32)});
     whole_ = Meeting{num_threads, 0, 0, nullptr, std::vector<void*>(count)};
   }
+  products_.assign(count / 128, Products{});
   order_.resize(count);
   for (size_t i = 0; i < count; ++i) order_[i] = i;
   for (bool running = true; running && failure_.empty();) {
@@ -371,6 +488,7 @@ inline void Machine::RunBlock(int num_threads) {
   fibers_.clear();  // they stand somewhere in the middle
   stacks_.clear();
   warps_.clear();
+  groups_.clear();
   whole_ = Meeting{};
 }
 
@@ -378,8 +496,8 @@ template <typename Kernel>
 void Machine::Launch(Grid grid, int num_threads, size_t shared_bytes, const Kernel& kernel) {
   num_threads_ = num_threads;
   shared_bytes_ = shared_bytes;
-  shared_.resize(shared_bytes + 256);
-  shared_base_ = shared_.data() + (128 - reinterpret_cast<uintptr_t>(shared_.data()) % 128);
+  shared_.resize(shared_bytes + 2048);
+  shared_base_ = shared_.data() + (1024 - reinterpret_cast<uintptr_t>(shared_.data()) % 1024);
   body_ = [&](int thread) { kernel(Thread(*this, thread)); };
   for (block_.z = 0; block_.z < grid.z; ++block_.z) {
     for (block_.y = 0; block_.y < grid.y; ++block_.y) {

@@ -323,6 +323,10 @@ inline void CheckRowsDoNotDependOnBatch(Runner& runner, DType dtype, uint64_t se
   args.out = to;
   runner.Linear(args, 1);  // the large tile
   const Bytes large = runner.Download(to, count);
+  const bool has_wgmma = std::exchange(runner.has_wgmma, false);
+  runner.Linear(args, 1);
+  runner.has_wgmma = has_wgmma;
+  ASSERT_EQ(runner.Download(to, count), large) << "the large tile by mma; before it by " << (has_wgmma ? "wgmma" : "mma");
   runner.Linear(args, ~0u);
   ASSERT_EQ(runner.Download(to, count), large) << "small tile";
   for (const uint32_t first : {0u, 67u, 141u}) {
@@ -706,8 +710,9 @@ inline void CheckCrossEntropyCase(Runner& runner, uint32_t rows, uint32_t size, 
   runner.Run([&](LaunchList& list) { AddCrossEntropy(list, args, "test"); });
   ASSERT_NO_FATAL_FAILURE(losses.Check(runner.Download(to, losses.bytes().size()), 1e-5)) << "seed " << seed;
   for (const float bad : {NAN, INFINITY, -INFINITY}) {
-    logits[(rows - 1) * size_t{stride} + random.Index(0, size - 1)] = bad;
-    args.logits = runner.Upload(logits);
+    std::vector<float> with_bad = logits;
+    with_bad[(rows - 1) * size_t{stride} + random.Index(0, size - 1)] = bad;
+    args.logits = runner.Upload(with_bad);
     runner.Run([&](LaunchList& list) { AddCrossEntropy(list, args, "test"); });
     const Bytes found = runner.Download(to, losses.bytes().size());
     ASSERT_TRUE(std::isnan(DecodeAt(found.data(), rows - 1, DType::kF32))) << bad;

@@ -132,7 +132,9 @@ TEST(CudaEngine, IntermediatesAreTheCpus) {
         EXPECT_LE(RelativeError(scales[k].hidden, right[k].hidden), bound.logits) << k;
         EXPECT_LE(RelativeError(scales[k].losses, right[k].losses), bound.losses) << k;
         EXPECT_LE(RelativeError(scales[k].f_hat, right[k].f_hat), 1e-5) << k;
-        if (k + 1 < kScales) EXPECT_LE(RelativeError(scales[k].next_input, right[k].next_input), bound.logits) << k;
+        if (k + 1 < kScales) {
+          EXPECT_LE(RelativeError(scales[k].next_input, right[k].next_input), bound.logits) << k;
+        }
       }
     }
   }
@@ -156,7 +158,9 @@ TEST(CudaEngine, EncodesAndDecodes) {
     Recording encoded, decoded, small;
     twin.engine->Encode(pixels, 1, tokens.data(), encoded.MakeDone());
     ASSERT_TRUE(encoded.Wait().ok) << encoded.Wait().message;
-    if (dtype == DType::kF32) EXPECT_EQ(tokens, right);
+    if (dtype == DType::kF32) {
+      EXPECT_EQ(tokens, right);
+    }
     twin.engine->Decode(right, 1, nullptr, found.data(), decoded.MakeDone());
     ASSERT_TRUE(decoded.Wait().ok) << decoded.Wait().message;
     EXPECT_LE(RelativeError(found, expected), tolerance);

@@ -12,7 +12,7 @@ namespace nextscale::cuda::test {
 
 class Runner {
  public:
-  explicit Runner(std::unique_ptr<Device> device) : device_(std::move(device)) {}
+  explicit Runner(std::unique_ptr<Device> device) : has_wgmma(device->info().has_wgmma), device_(std::move(device)) {}
   ~Runner() {
     for (void* memory : memory_) device_->Free(memory);
   }
@@ -20,6 +20,8 @@ class Runner {
   Runner& operator=(const Runner&) = delete;
 
   Device& device() { return *device_; }
+
+  bool has_wgmma;  // what the choice of a kernel is told; may be set to false
 
   // A copy for kernels, 256-byte aligned.
   template <typename T>
@@ -53,7 +55,7 @@ class Runner {
     device_->Wait();
   }
   void Linear(const LinearArgs& args, uint32_t num_multiprocessors) {
-    Run([&](LaunchList& list) { AddLinear(list, args, {num_multiprocessors}, "test"); });
+    Run([&](LaunchList& list) { AddLinear(list, args, {num_multiprocessors, has_wgmma}, "test"); });
   }
 
  private:

@@ -27,8 +27,17 @@ struct Twin {
   std::unique_ptr<Runner> runner;
 };
 
+// Also by wgmma (capability 9): the same tile, other instructions.
+TEST(CudaTwin, LinearWide) {
+  Twin twin(21);
+  ASSERT_TRUE(twin.runner->has_wgmma);
+  test::LinearSuite(*twin.runner, 24);
+  test::QkvSuite(*twin.runner);
+  test::ConvSuite(*twin.runner);
+}
 TEST(CudaTwin, Linear) {
   Twin twin(1);
+  twin.runner->has_wgmma = false;
   test::LinearSuite(*twin.runner, 30);
   EXPECT_EQ(twin.twin->bank_conflicts(), 0u);
 }
@@ -38,11 +47,13 @@ TEST(CudaTwin, LinearRowsDoNotDependOnBatch) {
 }
 TEST(CudaTwin, Qkv) {
   Twin twin(3);
+  twin.runner->has_wgmma = false;
   test::QkvSuite(*twin.runner);
   EXPECT_EQ(twin.twin->bank_conflicts(), 0u);
 }
 TEST(CudaTwin, Conv) {
   Twin twin(4);
+  twin.runner->has_wgmma = false;
   test::ConvSuite(*twin.runner);
 }
 TEST(CudaTwin, Attention) {
@@ -126,6 +137,50 @@ TEST(CudaTwin, TheMachineSeesBrokenKernels) {
   EXPECT_TRUE(early);
 }
 
+// What wgmma asks of a kernel, each broken once.
+TEST(CudaTwin, TheMachineSeesBrokenProducts) {
+  enum Fault { kNone, kNoFence, kNoBegin, kNoCommit, kOverwritten, kMisaligned, kOtherTile };
+  alignas(16) const unsigned char source[16] = {};
+  size_t early = 0, wrong = 0;  // sums that stand before the wait, or do not stand after it
+  const auto run = [&](Fault fault) -> std::string {
+    Machine machine(1);
+    early = wrong = 0;
+    try {
+      machine.Launch({}, 128, size_t{24} << 10, [&](Thread t) {
+        unsigned char* const tile = t.shared();
+        for (int i = t.index(); i < (24 << 10) / 16; i += 128) t.CopyAsync(tile + i * 16, source, true);
+        t.CopyCommit();
+        t.CopyWait<0>();
+        if (fault != kNoFence || t.index() != 70) t.FenceForWgmma();
+        t.Sync();
+        float sums[64] = {};
+        if (fault != kNoBegin) t.WgmmaBegin();
+        const uint64_t a = t.TileDescriptor(tile + (fault == kMisaligned ? 512 : 0));
+        const uint64_t b = t.TileDescriptor(tile + (8 << 10));
+        t.Wgmma(twin_side::BF16{}, sums, a + (fault == kOtherTile && t.index() == 3 ? 2 : 0), b);
+        for (const float sum : sums) early += std::isnan(sum) ? 0 : 1;
+        if (fault == kOverwritten && t.index() == 0) tile[9 << 10] = 1;
+        t.Sync();
+        if (fault != kNoCommit) t.WgmmaCommit();
+        t.WgmmaWait(sums);
+        for (const float sum : sums) wrong += sum == 0.0f ? 0 : 1;
+      });
+    } catch (const Error& error) {
+      return error.what();
+    }
+    return "";
+  };
+  EXPECT_EQ(run(kNone), "");
+  EXPECT_EQ(early, 0u);
+  EXPECT_EQ(wrong, 0u);
+  EXPECT_NE(run(kNoFence).find("no fence after its arrival"), std::string::npos);
+  EXPECT_NE(run(kNoBegin).find("without a fence before"), std::string::npos);
+  EXPECT_NE(run(kNoCommit).find("not committed"), std::string::npos);
+  EXPECT_NE(run(kOverwritten).find("changed while"), std::string::npos);
+  EXPECT_NE(run(kMisaligned).find("not 1024-byte aligned"), std::string::npos);
+  EXPECT_NE(run(kOtherTile).find("different tiles"), std::string::npos);
+}
+
 TEST(CudaPlan, ChoosesPaths) {
   alignas(16) unsigned char memory[16];
   LinearArgs args;
@@ -143,6 +198,8 @@ TEST(CudaPlan, ChoosesPaths) {
   EXPECT_EQ(ChooseLinearPath(args, {132}), LinearPath::kSmallTile);
   args.num_rows = 128 * 9;
   EXPECT_EQ(ChooseLinearPath(args, {132}), LinearPath::kLargeTile);  // 9 · 15 tiles
+  EXPECT_EQ(ChooseLinearPath(args, {132, true}), LinearPath::kWide);
+  EXPECT_EQ(ChooseLinearPath(args, {132, false}), LinearPath::kLargeTile);  // wgmma is not there any more
   args.a_stride = 1921;
   EXPECT_EQ(ChooseLinearPath(args, {132}), LinearPath::kPlain);
   args.a_stride = 1920;

@@ -1,0 +1,15 @@
+// Whether a device computes what it should: a few ops of every kind against the CPU, in milliseconds. Run before a device is
+// used for the first time (the trial in a child process), because a driver that answers may still be broken.
+#pragma once
+
+#include <string>
+
+#include "native/ops/backend.h"
+
+namespace nextscale::cuda {
+
+// Throws kDeviceUnavailable that names the op and how far off its result is; what the device itself throws passes through.
+// `backend`: of the device, in any format; `reference`: the CPU's.
+void SelfCheck(Backend& backend, Backend& reference);
+
+}  // namespace nextscale::cuda
