@@ -70,7 +70,8 @@ test("two models at once, with different shapes, do not disturb each other", asy
 
 describe("depth", () => {
   test("events say the depth that ran, and setDepth takes effect at a later scale", async () => {
-    const generation = model.generate({ labels: 4, depth: { bridge: 2, subnet: 6 } });
+    // Images enough that the event of the first scale is here long before the last one begins, on a busy machine, too.
+    const generation = model.generate({ labels: Array(64).fill(4), depth: { bridge: 2, subnet: 6 } });
     const depths: number[] = [];
     for await (const scale of generation) {
       depths.push(scale.depth);

@@ -13,12 +13,12 @@ namespace nextscale::addon {
 namespace {
 
 // Why a device cannot be used; empty when it can.
-std::string ProblemOf(cuda::Library& library, size_t index) {
+std::string ProblemOf(cuda::Library& library, const cuda::DeviceInfo& info) {
   try {
     CpuBackend cpu(1);
     for (const DType dtype : {DType::kBF16, DType::kF16, DType::kF32}) {
-      const std::unique_ptr<Backend> backend = cuda::MakeCudaBackend(library.OpenDevice(index), dtype);
-      cuda::SelfCheck(*backend, cpu);
+      const std::unique_ptr<Backend> backend = cuda::MakeCudaBackend(library.OpenDevice(info.index), dtype);
+      cuda::SelfCheck(*backend, cpu, info.num_multiprocessors);
     }
     return "";
   } catch (const Error& error) {
@@ -48,7 +48,7 @@ Napi::Value ProbeCuda(const Napi::CallbackInfo& info) {
       device.Set("freeBytes", static_cast<double>(found.free_bytes));
       device.Set("driver", Version(found.driver_version));
       device.Set("runtime", Version(found.runtime_version));
-      const std::string problem = ProblemOf(*library, found.index);
+      const std::string problem = ProblemOf(*library, found);
       device.Set("problem", problem.empty() ? env.Null() : Napi::Value(Napi::String::New(env, problem)));
       devices.Set(devices.Length(), device);
     }

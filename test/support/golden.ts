@@ -28,7 +28,7 @@ export function goldenConfig(name: "tiny" | "tiny-shared"): GoldenConfig {
 
 /** Opens the pair; `varFile` may name another file with the transformer's weights. */
 export function openGolden(name: GoldenName, varFile = "var.pth", options: LoadOptions = {}): Promise<Model> {
-  const shape: LoadOptions = {};
+  const shape: LoadOptions = { dtype: "f32" }; // on a CUDA device, too (NEXTSCALE_DEVICE=cuda)
   if (name === "tiny-shared") {
     // Without L2-norm attention nothing in the file tells the heads.
     const config = goldenConfig(name);

@@ -47,7 +47,7 @@ struct ConvInput {
   uint32_t out_height = 0, out_width = 0;
 };
 
-// out = epilogue(a · Wᵀ + bias). Weights [N, K] row-major, in the format of a.
+// out = epilogue(a · Wᵀ + bias). Weights [N, K] in the format of a: f32 row-major, halves in tiles (layout.h).
 struct LinearArgs {
   void* out = nullptr;            // [M, out_stride]; kResidual: [rows, out_stride]
   const void* a = nullptr;        // [M, a_stride], or a map when is_conv

@@ -1,10 +1,12 @@
-// Weights of a file in the number format of the device.
+// Weights of a file in the number format and the layout of the device.
 #pragma once
 
+#include <algorithm>
 #include <cstring>
 #include <string>
 #include <vector>
 
+#include "native/backend/cuda/layout.h"
 #include "native/base/error.h"
 #include "native/base/half.h"
 #include "native/tensor/tensor_table.h"
@@ -38,6 +40,17 @@ inline void ConvertElements(const TensorView& weights, size_t first, size_t coun
     for (size_t i = 0; i < count; ++i) {
       const uint16_t half = dtype == DType::kBF16 ? BF16FromFloat(scratch[i]) : F16FromFloat(scratch[i]);
       std::memcpy(out + 2 * i, &half, 2);
+    }
+  }
+}
+
+// Up to kWeightTile rows of k halves → their tiles, WeightTiles(k) of them.
+inline void PackTiles(const std::byte* rows, size_t num_rows, size_t k, std::byte* tiles) {
+  std::memset(tiles, 0, WeightTiles(static_cast<uint32_t>(k)) * kWeightTileBytes);
+  for (size_t row = 0; row < num_rows; ++row) {
+    for (size_t i = 0; i < k; i += 8) {
+      const uint64_t to = WeightPiece(static_cast<uint32_t>(row), static_cast<uint32_t>(i), static_cast<uint32_t>(k));
+      std::memcpy(tiles + to, rows + (row * k + i) * 2, std::min<size_t>(8, k - i) * 2);
     }
   }
 }

@@ -19,7 +19,6 @@ namespace nextscale::cuda {
 namespace {
 
 constexpr size_t kTableBytes = size_t{8} << 20, kTransferBytes = size_t{16} << 20;
-constexpr size_t kPieceElements = size_t{1} << 20;  // of weights on their way
 
 uint32_t U32(size_t value, const char* what) {
   NS_REQUIRE(value <= 0xFFFFFFFFu, ErrorCode::kInvalidArgument, what, ": ", value, " is too large");
@@ -119,7 +118,8 @@ class CudaBackend final : public Backend {
   };
   const KvTables& MakeKv(std::span<const AttentionSequence> sequences, size_t width);
   LinearArgs ToDevice(const nextscale::LinearArgs& args) const;
-  Buffer UploadWeights(const std::vector<std::byte>& bytes, const char* what);
+  void UploadRows(const Buffer& weights, const std::vector<std::byte>& rows, size_t first, size_t num_rows, size_t k,
+                  DType dtype, std::vector<std::byte>& tiles);
 
   std::unique_ptr<Device> device_;
   DType dtype_;
@@ -201,12 +201,6 @@ Buffer CudaBackend::Allocate(size_t bytes, const char* what) {
 
 // ------------------------------------------------------------------ weights
 
-Buffer CudaBackend::UploadWeights(const std::vector<std::byte>& bytes, const char* what) {
-  Buffer buffer = Allocate(bytes.size(), what);
-  Upload(buffer.data(), bytes.data(), bytes.size());
-  return buffer;
-}
-
 PackedMatrix CudaBackend::PackMatrix(const TensorView& weights, const char* name) {
   CheckPackMatrix(weights, name);
   PackedMatrix packed;
@@ -214,19 +208,32 @@ PackedMatrix CudaBackend::PackMatrix(const TensorView& weights, const char* name
   packed.n = weights.shape[0];
   packed.k = weights.shape[1];
   packed.panel = 1;
-  const size_t count = packed.n * packed.k, size = DTypeBytes(dtype_);
-  packed.data = Allocate(count * size, name);
-  std::vector<std::byte> piece(std::min(count, kPieceElements) * size);
+  const size_t row_bytes = packed.k * DTypeBytes(dtype_);
+  const auto k = U32(packed.k, name);
+  packed.data = Allocate(WeightBytes(U32(packed.n, name), k, dtype_), name);
+  std::vector<std::byte> rows(std::min<size_t>(packed.n, kWeightTile) * row_bytes);
+  std::vector<std::byte> tiles(WeightBytes(kWeightTile, k, dtype_));
   std::vector<float> scratch;
-  for (size_t first = 0; first < count; first += kPieceElements) {
-    const size_t here = std::min(kPieceElements, count - first);
-    ConvertElements(weights, first, here, dtype_, name, piece.data(), scratch);
-    Upload(packed.data.data() + first * size, piece.data(), here * size);
+  for (size_t first = 0; first < packed.n; first += kWeightTile) {
+    const size_t here = std::min<size_t>(kWeightTile, packed.n - first);
+    ConvertElements(weights, first * packed.k, here * packed.k, dtype_, name, rows.data(), scratch);
+    UploadRows(packed.data, rows, first, here, packed.k, dtype_, tiles);
   }
   return packed;
 }
 
-// [cout, cin, 3, 3] → [cout, 9, padded cin].
+// Rows `first` .. + num_rows (at most a tile of them) of weights [n, k], as they come from a file.
+void CudaBackend::UploadRows(const Buffer& weights, const std::vector<std::byte>& rows, size_t first, size_t num_rows,
+                             size_t k, DType dtype, std::vector<std::byte>& tiles) {
+  if (dtype == DType::kF32) {
+    return Upload(weights.data() + first * k * sizeof(float), rows.data(), num_rows * k * sizeof(float));
+  }
+  PackTiles(rows.data(), num_rows, k, tiles.data());
+  Upload(weights.data() + WeightPiece(static_cast<uint32_t>(first), 0, static_cast<uint32_t>(k)), tiles.data(),
+         tiles.size());
+}
+
+// [cout, cin, 3, 3] → [cout, 9, padded cin], in tiles where it is not f32.
 PackedConv CudaBackend::PackConv(const TensorView& weights, const std::vector<float>& bias, const char* name,
                                  ConvUse use) {
   CheckPackConv(weights, bias, name);
@@ -239,18 +246,23 @@ PackedConv CudaBackend::PackConv(const TensorView& weights, const std::vector<fl
   packed.panel = 1;
   const size_t size = DTypeBytes(packed.dtype);
   const size_t stride = use == ConvUse::kLatent ? packed.cin : MapStride(packed.cin);
-  const size_t filter = 9 * packed.cin;
-  std::vector<std::byte> rows(packed.cout * 9 * stride * size), from(filter * size);
+  const size_t filter = 9 * packed.cin, k = 9 * stride;
+  packed.data = Allocate(WeightBytes(U32(packed.cout, name), U32(k, name), packed.dtype), name);
+  std::vector<std::byte> rows(kWeightTile * k * size), from(filter * size);
+  std::vector<std::byte> tiles(WeightBytes(kWeightTile, U32(k, name), packed.dtype));
   std::vector<float> scratch;
-  for (size_t o = 0; o < packed.cout; ++o) {
-    ConvertElements(weights, o * filter, filter, packed.dtype, name, from.data(), scratch);
-    for (size_t i = 0; i < packed.cin; ++i) {
-      for (size_t tap = 0; tap < 9; ++tap) {
-        std::memcpy(rows.data() + ((o * 9 + tap) * stride + i) * size, from.data() + (i * 9 + tap) * size, size);
+  for (size_t first = 0; first < packed.cout; first += kWeightTile) {
+    const size_t here = std::min<size_t>(kWeightTile, packed.cout - first);
+    for (size_t o = 0; o < here; ++o) {
+      ConvertElements(weights, (first + o) * filter, filter, packed.dtype, name, from.data(), scratch);
+      for (size_t i = 0; i < packed.cin; ++i) {
+        for (size_t tap = 0; tap < 9; ++tap) {
+          std::memcpy(rows.data() + ((o * 9 + tap) * stride + i) * size, from.data() + (i * 9 + tap) * size, size);
+        }
       }
     }
+    UploadRows(packed.data, rows, first, here, k, packed.dtype, tiles);
   }
-  packed.data = UploadWeights(rows, name);
   packed.bias = Allocate(bias.size() * sizeof(float), name);
   Upload(packed.bias.data(), bias.data(), bias.size() * sizeof(float));
   return packed;

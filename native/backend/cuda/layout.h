@@ -25,6 +25,20 @@ NS_HOST_DEVICE constexpr uint32_t SwizzledOffset(uint32_t row, uint32_t chunk) {
   return (row * kChunks + (chunk ^ (row & 7))) * 16;
 }
 
+// Weights in half precision stand in memory as the tiles of a kernel's stage do in shared memory: 64 columns of 64 numbers of
+// k, swizzled, 8 KiB that one bulk copy takes; tile after tile along k, then along n. Zeros fill the last ones.
+inline constexpr uint32_t kWeightTile = 64, kWeightTileBytes = kWeightTile * kWeightTile * 2;
+NS_HOST_DEVICE constexpr uint32_t WeightTiles(uint32_t size) { return DivideUp(size, kWeightTile); }
+// Byte offset of numbers k / 8 · 8 .. + 8 of a column; `num_k` of them a column has.
+NS_HOST_DEVICE constexpr uint64_t WeightPiece(uint32_t column, uint32_t k, uint32_t num_k) {
+  const uint64_t tile = uint64_t{column / kWeightTile} * WeightTiles(num_k) + k / kWeightTile;
+  return tile * kWeightTileBytes + SwizzledOffset<8>(column % kWeightTile, k % kWeightTile / 8);
+}
+// Bytes of weights [n, k]; f32 is row-major.
+NS_HOST_DEVICE constexpr uint64_t WeightBytes(uint32_t n, uint32_t k, DType dtype) {
+  return dtype == DType::kF32 ? uint64_t{n} * k * 4 : uint64_t{WeightTiles(n)} * WeightTiles(k) * kWeightTileBytes;
+}
+
 // Row of keys and values behind a slot number. row_bytes = 2 · C · element bytes.
 NS_HOST_DEVICE unsigned char* KvRow(const KvMemory& kv, uint32_t slot, uint64_t row_bytes) {
   return (slot & kTailBit) != 0 ? kv.tail + (slot & ~kTailBit) * row_bytes : kv.pool + slot * row_bytes;

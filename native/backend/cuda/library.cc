@@ -112,7 +112,9 @@ class LibraryDevice final : public Device {
 
 class LoadedLibrary final : public Library {
  public:
-  explicit LoadedLibrary(const std::string& path) : handle_(dlopen(path.c_str(), RTLD_NOW | RTLD_LOCAL)) {
+  // NODELETE: what the CUDA runtime has registered (ends of threads, of the process) must outlive the handle.
+  explicit LoadedLibrary(const std::string& path)
+      : handle_(dlopen(path.c_str(), RTLD_NOW | RTLD_LOCAL | RTLD_NODELETE)) {
     if (handle_ == nullptr) {
       const char* const reason = dlerror();
       throw Error(ErrorCode::kDeviceUnavailable, Message("the CUDA library cannot be loaded: ", reason));

@@ -40,7 +40,7 @@ NS_DEVICE void StoreQkv(const Thread& thread, const LinearArgs& args, bool insid
   Store4(args.kv.dtype, KvRow(args.kv, args.row_slots[row], row_bytes), (part - 1) * width + within, y);
 }
 
-// The padding of a map is part of the last column tiles: their weights are zeros there.
+// The padding of a map is stored with it, as zeros.
 NS_DEVICE uint32_t StoredColumns(const LinearArgs& args) { return args.padded_n > args.n ? args.padded_n : args.n; }
 
 NS_DEVICE void StoreColumn(const LinearArgs& args, uint32_t row, uint32_t column, float y) {
@@ -70,8 +70,9 @@ NS_DEVICE void StoreTile(const Thread& thread, const LinearArgs& args, const flo
     float y[4] = {0.0f, 0.0f, 0.0f, 0.0f};
     if (inside) {
       for (uint32_t i = 0; i < 4; ++i) {
+        if (column + i >= args.n) continue;
         y[i] = staged[row * kStride + quad * 4 + static_cast<int>(i)];
-        if (args.bias != nullptr && column + i < args.n) y[i] += args.bias[column + i];
+        if (args.bias != nullptr) y[i] += args.bias[column + i];
       }
     }
     if (args.epilogue == LinearEpilogue::kQkv) {
@@ -107,10 +108,9 @@ NS_DEVICE const T* InputPiece(const LinearArgs& args, uint32_t row, uint32_t k) 
   return a + uint64_t{row} * args.a_stride + k;
 }
 
-// Starts the copies of one stage: rows of a, then rows of the weights, 128 bytes each.
+// Starts the copies of one stage's rows of a, 128 bytes each.
 template <typename T, typename Shape, bool kConv>
-NS_DEVICE void LoadStage(const Thread& thread, const LinearArgs& args, unsigned char* stage, uint32_t row0,
-                         uint32_t column0, uint32_t k0) {
+NS_DEVICE void LoadInput(const Thread& thread, const LinearArgs& args, unsigned char* stage, uint32_t row0, uint32_t k0) {
   constexpr int kPieces = kTileK / 8;
   NS_UNROLL
   for (int i = 0; i < Shape::kRows * kPieces / Shape::kThreads; ++i) {
@@ -119,15 +119,24 @@ NS_DEVICE void LoadStage(const Thread& thread, const LinearArgs& args, unsigned 
     const T* from = InputPiece<T, kConv>(args, row0 + row, k0 + piece * 8);
     thread.CopyAsync(stage + SwizzledOffset<kPieces>(row, piece), from == nullptr ? args.a : from, from != nullptr);
   }
-  unsigned char* const weights = stage + Shape::kRows * kTileK * 2;
-  NS_UNROLL
-  for (int i = 0; i < Shape::kColumns * kPieces / Shape::kThreads; ++i) {
-    const int index = thread.index() + i * Shape::kThreads;
-    const uint32_t row = static_cast<uint32_t>(index / kPieces), piece = static_cast<uint32_t>(index % kPieces);
-    const uint32_t column = column0 + row, k = k0 + piece * 8;
-    const bool inside = column < args.n && k < args.k;
-    const T* from = static_cast<const T*>(args.weights) + (inside ? uint64_t{column} * args.k + k : 0);
-    thread.CopyAsync(weights + SwizzledOffset<kPieces>(row, piece), from, inside);
+}
+
+// And of its tiles of the weights, which stand in the stage as they do in memory.
+template <typename Shape>
+NS_DEVICE void LoadWeights(const Thread& thread, const LinearArgs& args, unsigned char* stage, uint32_t column0,
+                           uint32_t step) {
+  constexpr int kTilePieces = kWeightTileBytes / 16;
+  static_assert(Shape::kColumns % kWeightTile == 0 && kTilePieces % Shape::kThreads == 0 && kTileK == kWeightTile);
+  unsigned char* to = stage + Shape::kRows * kTileK * 2 + thread.index() * 16;
+  for (uint32_t column = column0; column < column0 + Shape::kColumns; column += kWeightTile) {
+    const bool inside = column < args.n;
+    const unsigned char* from = static_cast<const unsigned char*>(args.weights) + thread.index() * 16;
+    if (inside) from += WeightPiece(column, step * kTileK, args.k);
+    NS_UNROLL
+    for (int i = 0; i < kTilePieces / Shape::kThreads; ++i) {
+      thread.CopyAsync(to, from + i * Shape::kThreads * 16, inside);
+      to += Shape::kThreads * 16;
+    }
   }
 }
 
@@ -172,8 +181,9 @@ NS_DEVICE void LinearTile(const Thread& thread, const LinearArgs& args) {
   unsigned char* const shared = thread.shared();
   const auto load = [&](uint32_t step) {
     if (step < num_steps) {
-      LoadStage<T, Shape, kConv>(thread, args, shared + step % Shape::kStages * Shape::kStageBytes, row0, column0,
-                                 step * kTileK);
+      unsigned char* const stage = shared + step % Shape::kStages * Shape::kStageBytes;
+      LoadInput<T, Shape, kConv>(thread, args, stage, row0, step * kTileK);
+      LoadWeights<Shape>(thread, args, stage, column0, step);
     }
     thread.CopyCommit();  // an empty group, too: CopyWait counts
   };
@@ -206,19 +216,37 @@ NS_DEVICE void LinearTile(const Thread& thread, const LinearArgs& args) {
   StoreTile<Shape::kRows, Shape::kColumns, Shape::kStagedStride, Shape::kThreads>(thread, args, staged, row0, column0);
 }
 
-// The same tile by wgmma, for sm_90a: two warpgroups, each 64 × 128 outputs. The products of a stage run while the copies
-// of a later one are started. Needs and grid: as LinearTile.
+// The same tile by wgmma, for sm_90a: two warpgroups, each 64 × 128 outputs. One thread asks the bulk copy engine for a
+// stage's tiles of the weights, all copy rows of a; the products of a stage run while the copies of a later one are under
+// way. Needs and grid: as LinearTile.
 template <typename T, typename Shape, bool kConv>
 NS_DEVICE void LinearWide(const Thread& thread, const LinearArgs& args) {
   static_assert(Shape::kRows == 128 && Shape::kColumns == 128 && Shape::kThreads == 256 && Shape::kStageBytes % 1024 == 0);
   const uint32_t row0 = thread.block_x() * Shape::kRows, column0 = thread.block_y() * Shape::kColumns;
   const int warp_row = thread.warp() * 16;  // warps 0..3: the first 64 rows
   const uint32_t num_steps = DivideUp(args.k, kTileK);
+  const uint32_t first_tile = column0 / kWeightTile, last_tile = WeightTiles(args.n);
   unsigned char* const shared = thread.shared();
+  uint64_t* const arrived = reinterpret_cast<uint64_t*>(shared + Shape::kStages * Shape::kStageBytes);
+  if (thread.index() == 0) {
+    for (int i = 0; i < Shape::kStages; ++i) thread.BarrierInit(arrived + i);
+  }
+  thread.Sync();
   const auto load = [&](uint32_t step) {
     if (step < num_steps) {
-      LoadStage<T, Shape, kConv>(thread, args, shared + step % Shape::kStages * Shape::kStageBytes, row0, column0,
-                                 step * kTileK);
+      unsigned char* const stage = shared + step % Shape::kStages * Shape::kStageBytes;
+      if (thread.index() == 0) {
+        uint64_t* const barrier = arrived + step % Shape::kStages;
+        const bool two = first_tile + 1 < last_tile;  // else the last columns of the stage are never stored
+        thread.BarrierExpect(barrier, first_tile >= last_tile ? 0 : two ? 2 * kWeightTileBytes : kWeightTileBytes);
+        for (uint32_t i = 0; i < 2 && first_tile + i < last_tile; ++i) {
+          const uint64_t tile = uint64_t{first_tile + i} * num_steps + step;
+          thread.CopyBulk(stage + Shape::kRows * kTileK * 2 + i * kWeightTileBytes,
+                          static_cast<const unsigned char*>(args.weights) + tile * kWeightTileBytes, kWeightTileBytes,
+                          barrier);
+        }
+      }
+      LoadInput<T, Shape, kConv>(thread, args, stage, row0, step * kTileK);
     }
     thread.CopyCommit();
   };
@@ -228,6 +256,7 @@ NS_DEVICE void LinearWide(const Thread& thread, const LinearArgs& args) {
   for (uint32_t step = 0; step < num_steps; ++step) {
     thread.template CopyWait<Shape::kStages - 2>();
     thread.FenceForWgmma();
+    thread.BarrierWait(arrived + step % Shape::kStages, step / Shape::kStages % 2);
     thread.WgmmaWait(sums);  // of the step before: the stage that it read is filled next
     thread.Sync();
     const unsigned char* const stage = shared + step % Shape::kStages * Shape::kStageBytes;
@@ -273,8 +302,8 @@ NS_DEVICE void LinearFewRows(const Thread& thread, const LinearArgs& args) {
       const bool is_weight = row < Shape::kColumns;
       const uint32_t at = is_weight ? column0 + row : row - Shape::kColumns;
       const bool inside = k < args.k && at < (is_weight ? args.n : args.num_rows);
-      const T* from = static_cast<const T*>(is_weight ? args.weights : args.a);
-      if (inside) from += uint64_t{at} * (is_weight ? args.k : args.a_stride) + k;
+      const unsigned char* from = static_cast<const unsigned char*>(is_weight ? args.weights : args.a);
+      if (inside) from += is_weight ? WeightPiece(at, k, args.k) : (uint64_t{at} * args.a_stride + k) * 2;
       thread.CopyAsync(stage + SwizzledOffset<kPieces>(row, piece), from, inside);
     }
     thread.CopyCommit();
@@ -347,7 +376,10 @@ NS_DEVICE void LinearPlain(const Thread& thread, const LinearArgs& args) {
                                           : ConvOffset(args.conv, at_row, k / args.conv.cin, k % args.conv.cin);
         if (at != kOutside) a = Load(args.dtype, args.a, at);
       }
-      if (k < args.k && column < args.n) w = Load(args.dtype, args.weights, uint64_t{column} * args.k + k);
+      if (k < args.k && column < args.n) {
+        w = Load(args.dtype, args.weights, args.dtype == DType::kF32 ? uint64_t{column} * args.k + k
+                                                                     : WeightPiece(column, k, args.k) / 2 + k % 8);
+      }
       a_tile[within * kStride + row] = a;
       w_tile[within * kStride + row] = w;
     }

@@ -89,9 +89,11 @@ inline LaunchShape LinearShapeOf(const LinearArgs& args, LinearPath path) {
       return {DivideUp(args.num_rows, SmallTile::kRows), DivideUp(columns, SmallTile::kColumns), 1,
               SmallTile::kThreads, SmallTile::kSharedBytes};
     case LinearPath::kLargeTile:
-    case LinearPath::kWide:  // the same tile
       return {DivideUp(args.num_rows, LargeTile::kRows), DivideUp(columns, LargeTile::kColumns), 1,
               LargeTile::kThreads, LargeTile::kSharedBytes};
+    case LinearPath::kWide:
+      return {DivideUp(args.num_rows, LargeTile::kRows), DivideUp(columns, LargeTile::kColumns), 1,
+              LargeTile::kThreads, kWideSharedBytes};
     case LinearPath::kPlain:
       break;
   }

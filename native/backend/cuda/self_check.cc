@@ -177,11 +177,12 @@ std::vector<float> SampleOf(Side& side) {
 
 }  // namespace
 
-void SelfCheck(Backend& backend, Backend& reference) {
+void SelfCheck(Backend& backend, Backend& reference, size_t num_multiprocessors) {
   Side device(backend), cpu(reference);
   Compare("linear (few rows)", device, cpu, [](Side& side) { return LinearOf(side, 5, 200, 264); });
   Compare("linear (small tiles)", device, cpu, [](Side& side) { return LinearOf(side, 70, 136, 192); });
-  Compare("linear (large tiles)", device, cpu, [](Side& side) { return LinearOf(side, 700, 3072, 128); });
+  const size_t rows = 128 * ((num_multiprocessors + 7) / 8) - 60;  // eight tiles of columns: enough for every multiprocessor
+  Compare("linear (large tiles)", device, cpu, [rows](Side& side) { return LinearOf(side, rows, 1024, 328); });
   Compare("attention (few rows)", device, cpu, [](Side& side) { return AttentionOf(side, 4); });
   Compare("attention", device, cpu, [](Side& side) { return AttentionOf(side, 150); });
   Compare("sample", device, cpu, [](Side& side) { return SampleOf(side); });

@@ -22,6 +22,9 @@ struct TileShape {
   static constexpr int kSharedBytes = kStages * kStageBytes > kStagedBytes ? kStages * kStageBytes : kStagedBytes;
 };
 using LargeTile = TileShape<128, 128, 64, 32, 3>;
+// Behind the stages of a wide tile: a barrier for each, which counts the bytes of its weights.
+inline constexpr int kWideSharedBytes = LargeTile::kSharedBytes + 64;
+static_assert(kWideSharedBytes <= 113 << 10);  // two blocks of a multiprocessor
 using SmallTile = TileShape<64, 64, 32, 32, 4>;
 
 // Few rows: 16 rows of a, kColumns rows of the weights; four warps.

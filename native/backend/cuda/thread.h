@@ -131,6 +131,46 @@ class Thread {
     asm volatile("cp.async.wait_group %0;\n" ::"n"(kPending) : "memory");
   }
 
+  // ---- bulk copies, on sm_90a only: one thread asks, and a barrier in shared memory counts the bytes as they arrive. A
+  // barrier's phases are complete when BarrierExpect was called once and all that it named is there.
+
+  // By one thread; a Sync before anyone uses it.
+  NS_DEVICE void BarrierInit(uint64_t* barrier) const {
+#if defined(__CUDA_ARCH_FEAT_SM90_ALL)
+    asm volatile("mbarrier.init.shared::cta.b64 [%0], 1;\nfence.mbarrier_init.release.cluster;\n" ::"r"(
+                     SharedAddress(barrier))
+                 : "memory");
+#endif
+  }
+  NS_DEVICE void BarrierExpect(uint64_t* barrier, uint32_t bytes) const {
+#if defined(__CUDA_ARCH_FEAT_SM90_ALL)
+    asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;\n" ::"r"(SharedAddress(barrier)), "r"(bytes)
+                 : "memory");
+#endif
+  }
+  // A multiple of 16 bytes, from and to aligned likewise. wgmma needs no fence for what arrives.
+  NS_DEVICE void CopyBulk(unsigned char* to, const void* from, uint32_t bytes, uint64_t* barrier) const {
+#if defined(__CUDA_ARCH_FEAT_SM90_ALL)
+    asm volatile("cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1], %2, [%3];\n" ::"r"(
+                     SharedAddress(to)),
+                 "l"(__cvta_generic_to_global(from)), "r"(bytes), "r"(SharedAddress(barrier))
+                 : "memory");
+#endif
+  }
+  // Until the barrier's phase of this parity (0, 1, 0, ...) is complete.
+  NS_DEVICE void BarrierWait(uint64_t* barrier, uint32_t parity) const {
+#if defined(__CUDA_ARCH_FEAT_SM90_ALL)
+    uint32_t complete;
+    do {
+      asm volatile(
+          "{\n.reg .pred p;\nmbarrier.try_wait.parity.shared::cta.b64 p, [%1], %2;\nselp.u32 %0, 1, 0, p;\n}\n"
+          : "=r"(complete)
+          : "r"(SharedAddress(barrier)), "r"(parity)
+          : "memory");
+    } while (complete == 0);
+#endif
+  }
+
   // ---- wgmma: products of a warpgroup (128 threads), on sm_90a only. Operands are tiles in shared memory, rows of 128 bytes
   // of k, swizzled as SwizzledOffset<8> does, from addresses that are multiples of 1024.
 

@@ -26,6 +26,7 @@ namespace nextscale::cuda {
 struct TwinControl {
   size_t memory_limit = ~size_t{0};
   size_t fail_at_launch = ~size_t{0};  // counted from 0 over all launches
+  size_t skip_launch = ~size_t{0};     // does nothing: a kernel that does not work
   uint64_t seed = 1;                   // of the order of threads
   // Counters.
   size_t bytes = 0, most_bytes = 0, num_allocations = 0;
@@ -111,7 +112,9 @@ class TwinDevice final : public Device {
   void RunAll(const LaunchList& list) {
     CheckAlive();
     for (const Launch& launch : list.launches()) {
-      if (control_->launches++ == control_->fail_at_launch) {
+      const size_t number = control_->launches++;
+      if (number == control_->skip_launch) continue;
+      if (number == control_->fail_at_launch) {
         lost_ = Message("CUDA: kernel ", KernelName(launch.kernel), " of ", launch.op, ": planted failure");
         CheckAlive();
       }

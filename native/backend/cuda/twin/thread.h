@@ -3,6 +3,7 @@
 //  - shared memory starts as NaN, and the target of an asynchronous copy is NaN from its issue until it is waited for:
 //    both a read too early and an overwrite too early show;
 //  - threads run in an order drawn from a seed, so results that depend on it change;
+//  - a bulk copy arrives when somebody waits for its barrier, and not before;
 //  - misaligned 16-byte accesses, lanes that diverge at a warp operation and threads that miss a barrier are errors;
 //  - bank conflicts of ldmatrix are counted.
 #pragma once
@@ -17,6 +18,7 @@
 #include <cstring>
 #include <deque>
 #include <functional>
+#include <map>
 #include <memory>
 #include <string>
 #include <vector>
@@ -98,6 +100,19 @@ class Machine {
     std::vector<void*> slots;
   };
 
+  // A barrier of bulk copies, and what it counts.
+  struct Barrier {
+    struct BulkCopy {
+      unsigned char* to;
+      const void* from;
+      size_t bytes;
+    };
+    uint32_t num_complete = 0;  // phases
+    bool expected = false;
+    int64_t bytes = 0;  // expected and not asked for
+    std::vector<BulkCopy> copies;
+  };
+
   // The products that a warpgroup has begun and not waited for.
   struct Products {
     struct Operand {
@@ -172,6 +187,7 @@ class Machine {
   std::vector<std::unique_ptr<unsigned char[]>> stacks_;
   std::vector<Meeting> warps_, groups_;
   std::vector<Products> products_;  // of each warpgroup
+  std::map<size_t, Barrier> barriers_;  // by place in shared memory
   Meeting whole_;
   ucontext_t scheduler_{};
   jmp_buf scheduler_at_{};
@@ -239,7 +255,7 @@ class Thread {
   }
 
   void CopyAsync(unsigned char* to, const void* from, bool inside) const {
-    CheckShared(to, 16, "cp.async");
+    CheckShared(to, 16, 16, "cp.async");
     if (reinterpret_cast<uintptr_t>(from) % 16 != 0) machine_.Fail("cp.async from a misaligned address");
     std::memset(to, 0xFF, 16);
     fiber().copies.push_back({to, from, inside, false});
@@ -260,6 +276,41 @@ class Thread {
       else std::memset(copy.to, 0, 16);
     }
     copies.erase(copies.begin(), copies.begin() + static_cast<ptrdiff_t>(used));
+  }
+
+  // ---- bulk copies
+  void BarrierInit(uint64_t* barrier) const {
+    CheckShared(reinterpret_cast<unsigned char*>(barrier), 8, 8, "mbarrier.init");
+    machine_.barriers_[PlaceOf(barrier)] = {};
+  }
+  void BarrierExpect(uint64_t* barrier, uint32_t bytes) const {
+    Machine::Barrier& at = BarrierAt(barrier);
+    if (std::exchange(at.expected, true)) machine_.Fail("a barrier is told twice what to expect in one phase");
+    at.bytes += bytes;
+    ++machine_.progress_;
+  }
+  void CopyBulk(unsigned char* to, const void* from, uint32_t bytes, uint64_t* barrier) const {
+    CheckShared(to, bytes, 16, "cp.async.bulk");
+    if (bytes % 16 != 0 || reinterpret_cast<uintptr_t>(from) % 16 != 0) machine_.Fail("misaligned cp.async.bulk");
+    std::memset(to, 0xFF, bytes);
+    Machine::Barrier& at = BarrierAt(barrier);
+    at.bytes -= bytes;
+    at.copies.push_back({to, from, bytes});
+  }
+  void BarrierWait(uint64_t* barrier, uint32_t parity) const {
+    Machine::Barrier& at = BarrierAt(barrier);
+    while (at.num_complete % 2 == parity) {
+      if (at.expected && at.bytes == 0) {
+        for (const auto& copy : at.copies) std::memcpy(copy.to, copy.from, copy.bytes);
+        at.copies.clear();
+        at.expected = false;
+        ++at.num_complete;
+        ++machine_.progress_;
+        return;
+      }
+      machine_.Yield(index_);
+      if (!machine_.failure_.empty()) return;
+    }
   }
 
   // ---- wgmma. Sums are NaN from the first product to the wait; operands are read at once, and compared at the wait with what
@@ -396,14 +447,22 @@ class Thread {
     to[1] = ToFloat(T{static_cast<uint16_t>(reg >> 16)});
   }
 
-  void CheckShared(const unsigned char* at, size_t bytes, const char* what) const {
+  size_t PlaceOf(const uint64_t* barrier) const {
+    return static_cast<size_t>(reinterpret_cast<const unsigned char*>(barrier) - machine_.shared_base_);
+  }
+  Machine::Barrier& BarrierAt(const uint64_t* barrier) const {
+    const auto found = machine_.barriers_.find(PlaceOf(barrier));
+    if (found == machine_.barriers_.end()) machine_.Fail("a barrier that was not initialised");
+    return found == machine_.barriers_.end() ? machine_.barriers_[PlaceOf(barrier)] : found->second;
+  }
+  void CheckShared(const unsigned char* at, size_t bytes, size_t alignment, const char* what) const {
     const unsigned char* base = machine_.shared_base_;
     if (at < base || at + bytes > base + machine_.shared_bytes_) machine_.Fail(Message(what, " outside shared memory"));
-    if (reinterpret_cast<uintptr_t>(at) % 16 != 0) machine_.Fail(Message(what, " at a misaligned address"));
+    if (reinterpret_cast<uintptr_t>(at) % alignment != 0) machine_.Fail(Message(what, " at a misaligned address"));
   }
 
   void LoadMatrix(const char* what, uint32_t (&r)[4], const unsigned char* row, bool transposed) const {
-    CheckShared(row, 16, what);
+    CheckShared(row, 16, 16, what);
     struct Call {
       uint32_t* r;
       const unsigned char* row;
@@ -469,6 +528,7 @@ inline void Machine::RunBlock(int num_threads) {
     whole_ = Meeting{num_threads, 0, 0, nullptr, std::vector<void*>(count)};
   }
   products_.assign(count / 128, Products{});
+  barriers_.clear();
   order_.resize(count);
   for (size_t i = 0; i < count; ++i) order_[i] = i;
   for (bool running = true; running && failure_.empty();) {

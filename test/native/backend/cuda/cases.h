@@ -63,6 +63,19 @@ inline Bytes Encode(std::vector<float>& values, DType dtype) {
   return bytes;
 }
 
+// Weights [n, k] as the device has them.
+inline Bytes EncodeWeights(std::vector<float>& values, uint32_t n, uint32_t k, DType dtype) {
+  const Bytes rows = Encode(values, dtype);
+  if (dtype == DType::kF32) return rows;
+  Bytes tiles(WeightBytes(n, k, dtype), 0);
+  for (uint32_t row = 0; row < n; ++row) {
+    for (uint32_t i = 0; i < k; ++i) {
+      std::memcpy(tiles.data() + WeightPiece(row, i, k) + i % 8 * 2, rows.data() + (size_t{row} * k + i) * 2, 2);
+    }
+  }
+  return tiles;
+}
+
 inline double Tolerance(DType dtype) { return dtype == DType::kF32 ? 1e-5 : dtype == DType::kF16 ? 1e-3 : 8e-3; }
 
 // Numbers that a kernel writes: poisoned at first; each has an expected value or must stay poison.
@@ -112,6 +125,7 @@ struct LinearShape {
   DType dtype, out_dtype;
   LinearEpilogue epilogue = LinearEpilogue::kStore;
   bool bias = true, residual = false;
+  bool padded = false;  // the columns up to out_stride are to become zeros
   uint32_t a_pad = 0, out_pad = 0;
 };
 
@@ -132,7 +146,7 @@ struct LinearData {
     a = random.Floats(size_t{shape.m} * args.a_stride);
     weights = random.Floats(size_t{shape.n} * shape.k);
     a_bytes = Encode(a, shape.dtype);
-    weight_bytes = Encode(weights, shape.dtype);
+    weight_bytes = EncodeWeights(weights, shape.n, shape.k, shape.dtype);
     if (shape.bias) bias = random.Floats(shape.n, 3.0f);
   }
 
@@ -144,7 +158,7 @@ struct LinearData {
     return y;
   }
 
-    void Upload(Runner& runner) {
+  void Upload(Runner& runner) {
     args.a = runner.Upload(a_bytes);
     args.weights = runner.Upload(weight_bytes);
     args.bias = bias.empty() ? nullptr : runner.Upload(bias);
@@ -173,7 +187,11 @@ inline void CheckStore(Runner& runner, const LinearShape& shape, uint32_t num_mu
       if (shape.residual) y += static_cast<double>(residual[row * args.residual_stride + column]);
       out.Expect(row * args.out_stride + column, y);
     }
+    for (uint32_t column = shape.n; shape.padded && column < args.out_stride; ++column) {
+      out.Expect(row * args.out_stride + column, 0.0);
+    }
   }
+  if (shape.padded) args.padded_n = args.out_stride;
   unsigned char* const to = runner.Upload(out.bytes());
   args.out = to;
   runner.Linear(args, num_multiprocessors);
@@ -360,7 +378,7 @@ inline void CheckConv(Runner& runner, ConvShape shape, uint32_t images, uint32_t
   args.n = args.out_stride = args.residual_stride = cout;
   args.k = 9 * cin;
   args.a = runner.Upload(Encode(in, dtype));
-  args.weights = runner.Upload(Encode(weights, dtype));
+  args.weights = runner.Upload(EncodeWeights(weights, cout, 9 * cin, dtype));
   args.bias = runner.Upload(bias);
   const Bytes added_bytes = Encode(added, dtype);
   if (residual) args.residual = runner.Upload(added_bytes);

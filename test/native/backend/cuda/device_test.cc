@@ -1,9 +1,7 @@
 // The cases on a device, through the library of kernels. NEXTSCALE_CUDA_LIBRARY names it; without it, without a driver or
 // without a device every test is skipped with the reason.
-#include <cstdlib>
-
-#include "native/backend/cuda/library.h"
 #include "test/native/backend/cuda/suite.h"
+#include "test/native/backend/cuda/test_library.h"
 
 namespace nextscale::cuda {
 namespace {
@@ -11,14 +9,10 @@ namespace {
 class CudaDevice : public ::testing::Test {
  protected:
   void SetUp() override {
-    const char* const path = std::getenv("NEXTSCALE_CUDA_LIBRARY");
-    if (path == nullptr) GTEST_SKIP() << "NEXTSCALE_CUDA_LIBRARY is not set";
-    try {
-      runner_ = std::make_unique<test::Runner>(Library::Open(path)->OpenDevice(0));
-    } catch (const Error& error) {
-      if (error.code() != ErrorCode::kDeviceUnavailable) throw;
-      GTEST_SKIP() << error.what();
-    }
+    std::string reason;
+    const std::shared_ptr<Library> library = test::TestLibrary(&reason);
+    if (library == nullptr) GTEST_SKIP() << reason;
+    runner_ = std::make_unique<test::Runner>(library->OpenDevice(0));
   }
   std::unique_ptr<test::Runner> runner_;
 };

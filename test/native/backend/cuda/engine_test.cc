@@ -1,5 +1,6 @@
 // The engine over the CUDA backend over the kernels' twins: the whole path of a model on a device but for the instructions
-// themselves. The CPU's backend, which is held to the golden data, says what is right.
+// themselves. The CPU's backend, which is held to the golden data, says what is right. What can be asked of a device is asked
+// of a real one, too, where NEXTSCALE_CUDA_LIBRARY and a driver are.
 #if defined(__linux__) && !defined(__SANITIZE_THREAD__)
 #include <algorithm>
 #include <cmath>
@@ -7,6 +8,7 @@
 
 #include "native/backend/cuda/cuda_backend.h"
 #include "native/backend/cuda/twin/device.h"
+#include "test/native/backend/cuda/test_library.h"
 #include "test/native/generate/engine_harness.h"
 
 namespace nextscale::cuda {
@@ -14,16 +16,20 @@ namespace {
 
 constexpr size_t kPoolBytes = size_t{8} << 20;
 
+std::unique_ptr<Engine> MakeEngine(TestModel& model, DType dtype, std::unique_ptr<Device> device,
+                                   size_t pool_bytes = kPoolBytes) {
+  EngineOptions options;
+  options.kv_bytes = pool_bytes;
+  options.kv_dtype = dtype;
+  return std::make_unique<Engine>(model.config, model.tensors, options, MakeCudaBackend(std::move(device), dtype),
+                                  nullptr, nullptr);
+}
+
 struct TwinEngine {
   explicit TwinEngine(TestModel& model, DType dtype = DType::kF32, std::shared_ptr<TwinControl> its_control = nullptr,
                       size_t pool_bytes = kPoolBytes)
-      : control(its_control ? std::move(its_control) : std::make_shared<TwinControl>()) {
-    EngineOptions options;
-    options.kv_bytes = pool_bytes;
-    options.kv_dtype = dtype;
-    engine = std::make_unique<Engine>(model.config, model.tensors, options,
-                                      MakeCudaBackend(std::make_unique<TwinDevice>(control), dtype), nullptr, nullptr);
-  }
+      : control(its_control ? std::move(its_control) : std::make_shared<TwinControl>()),
+        engine(MakeEngine(model, dtype, std::make_unique<TwinDevice>(control), pool_bytes)) {}
   std::shared_ptr<TwinControl> control;
   std::unique_ptr<Engine> engine;
 };
@@ -59,38 +65,57 @@ double RelativeError(const std::vector<float>& found, const std::vector<float>& 
   return std::sqrt(error / norm);
 }
 
+// On the twin, and on a real device.
+class CudaEngineOn : public ::testing::TestWithParam<const char*> {
+ protected:
+  void SetUp() override {
+    if (GetParam() == std::string("Device")) library_ = test::TestLibrary(&reason_);
+    if (!reason_.empty()) GTEST_SKIP() << reason_;
+  }
+  std::unique_ptr<Engine> OnDevice(TestModel& model, DType dtype = DType::kF32) {
+    if (library_ != nullptr) return MakeEngine(model, dtype, library_->OpenDevice(0));
+    return MakeEngine(model, dtype, std::make_unique<TwinDevice>(std::make_shared<TwinControl>()));
+  }
+
+ private:
+  std::shared_ptr<Library> library_;
+  std::string reason_;
+};
+INSTANTIATE_TEST_SUITE_P(Any, CudaEngineOn, ::testing::Values("Twin", "Device"),
+                         [](const auto& info) { return std::string(info.param); });
+
 // f32 is exact enough for equal tokens; depths change, the guidance comes and goes, some draw and some take the largest.
-TEST(CudaEngine, DrawsWhatTheCpuDraws) {
+TEST_P(CudaEngineOn, DrawsWhatTheCpuDraws) {
   TestModel model;
   const auto cpu = Open(model);
-  TwinEngine twin(model);
+  const auto engine = OnDevice(model);
   for (const Request& request : Mix(21, 8)) {
-    EXPECT_EQ(Tokens(*twin.engine, request), Tokens(*cpu, request));
+    EXPECT_EQ(Tokens(*engine, request), Tokens(*cpu, request));
   }
 }
 
-TEST(CudaEngine, SharedModulationsWithoutHeadNorm) {
+TEST_P(CudaEngineOn, SharedModulationsWithoutHeadNorm) {
   TestModel model(Shared());
   const auto cpu = Open(model);
-  TwinEngine twin(model);
+  const auto engine = OnDevice(model);
   const Request request = Simple({1, 3}, 5, {6, 6, 3, 2});
-  EXPECT_EQ(Tokens(*twin.engine, request), Tokens(*cpu, request));
+  EXPECT_EQ(Tokens(*engine, request), Tokens(*cpu, request));
 }
 
 // Generations at once, at different scales and depths: the tokens of each are those that it draws alone.
-TEST(CudaEngine, TokensDoNotDependOnCompany) {
+TEST_P(CudaEngineOn, TokensDoNotDependOnCompany) {
   TestModel model;
-  TwinEngine twin(model);
+  const auto engine = OnDevice(model);
   const std::vector<Request> mix = Mix(3, 6);
   std::vector<std::vector<int32_t>> alone;
-  for (const Request& request : mix) alone.push_back(Tokens(*twin.engine, request));
+  for (const Request& request : mix) alone.push_back(Tokens(*engine, request));
   std::vector<Recording> recordings(mix.size());
-  for (size_t i = 0; i < mix.size(); ++i) twin.engine->Start(mix[i], recordings[i].MakeListener());
+  for (size_t i = 0; i < mix.size(); ++i) engine->Start(mix[i], recordings[i].MakeListener());
   for (size_t i = 0; i < mix.size(); ++i) {
     ASSERT_TRUE(recordings[i].Wait().ok);
     EXPECT_EQ(recordings[i].tokens(), alone[i]) << i;
   }
-  EXPECT_EQ(twin.engine->Stats().pool.used_bytes, 0u);
+  EXPECT_EQ(engine->Stats().pool.used_bytes, 0u);
 }
 
 // Teacher forcing records every intermediate; bounds are relative to the CPU's f32.
@@ -98,7 +123,7 @@ struct Bound {
   DType dtype;
   double logits, losses;
 };
-TEST(CudaEngine, IntermediatesAreTheCpus) {
+TEST_P(CudaEngineOn, IntermediatesAreTheCpus) {
   for (const ModelConfig& config : {TestModel::SmallConfig(), HeadsOf64()}) {
     TestModel model(config);
     const auto cpu = Open(model);
@@ -121,9 +146,9 @@ TEST(CudaEngine, IntermediatesAreTheCpus) {
     ASSERT_TRUE(expected.Wait().ok);
     for (const Bound& bound : {Bound{DType::kF32, 1e-5, 1e-5}, Bound{DType::kF16, 4e-3, 4e-3}, Bound{DType::kBF16, 3e-2, 3e-2}}) {
       SCOPED_TRACE(Message(DTypeName(bound.dtype), ", width ", config.var.width));
-      TwinEngine twin(model, bound.dtype);
+      const auto engine = OnDevice(model, bound.dtype);
       Recording found;
-      twin.engine->Start(request, found.MakeListener());
+      engine->Start(request, found.MakeListener());
       const EndResult end = found.Wait();
       ASSERT_TRUE(end.ok) << end.message;
       const auto scales = found.scales(), right = expected.scales();
@@ -140,7 +165,7 @@ TEST(CudaEngine, IntermediatesAreTheCpus) {
   }
 }
 
-TEST(CudaEngine, EncodesAndDecodes) {
+TEST_P(CudaEngineOn, EncodesAndDecodes) {
   TestModel model;
   const auto cpu = Open(model);
   std::vector<float> pixels(300), expected(300), found(300);
@@ -154,17 +179,17 @@ TEST(CudaEngine, EncodesAndDecodes) {
   ASSERT_TRUE(b.Wait().ok);
   for (const auto& [dtype, tolerance] : {std::pair{DType::kF32, 1e-5}, {DType::kF16, 1e-2}, {DType::kBF16, 6e-2}}) {
     SCOPED_TRACE(DTypeName(dtype));
-    TwinEngine twin(model, dtype);
+    const auto engine = OnDevice(model, dtype);
     Recording encoded, decoded, small;
-    twin.engine->Encode(pixels, 1, tokens.data(), encoded.MakeDone());
+    engine->Encode(pixels, 1, tokens.data(), encoded.MakeDone());
     ASSERT_TRUE(encoded.Wait().ok) << encoded.Wait().message;
     if (dtype == DType::kF32) {
       EXPECT_EQ(tokens, right);
     }
-    twin.engine->Decode(right, 1, nullptr, found.data(), decoded.MakeDone());
+    engine->Decode(right, 1, nullptr, found.data(), decoded.MakeDone());
     ASSERT_TRUE(decoded.Wait().ok) << decoded.Wait().message;
     EXPECT_LE(RelativeError(found, expected), tolerance);
-    twin.engine->Decode(right, 1, bytes.data(), nullptr, small.MakeDone());
+    engine->Decode(right, 1, bytes.data(), nullptr, small.MakeDone());
     ASSERT_TRUE(small.Wait().ok);
     for (size_t i = 0; i < bytes.size(); ++i) {
       ASSERT_EQ(bytes[i], static_cast<uint8_t>(found[i % 3 * 100 + i / 3] * 255.0f + 0.5f)) << i;
@@ -172,10 +197,10 @@ TEST(CudaEngine, EncodesAndDecodes) {
   }
 }
 
-TEST(CudaEngine, PreviewsAndDepthSwitchesInTheMiddle) {
+TEST_P(CudaEngineOn, PreviewsAndDepthSwitchesInTheMiddle) {
   TestModel model;
   const auto cpu = Open(model);
-  TwinEngine twin(model);
+  const auto engine = OnDevice(model);
   std::vector<float> matrix(15, 0.1f);
   Request request = Simple({1, 2}, 7);
   request.preview = Preview::kLinear;
@@ -192,7 +217,7 @@ TEST(CudaEngine, PreviewsAndDepthSwitchesInTheMiddle) {
     EXPECT_TRUE(recording.Wait().ok);
     return recording.scales();
   };
-  const auto expected = run(*cpu), found = run(*twin.engine);
+  const auto expected = run(*cpu), found = run(*engine);
   ASSERT_EQ(found.size(), kScales);
   for (size_t k = 0; k < kScales; ++k) {
     EXPECT_EQ(found[k].depth, expected[k].depth);

@@ -24,6 +24,13 @@ inline void LinearSuite(Runner& runner, uint64_t num_trials) {
     shape.epilogue = !shape.residual && trial % 3 == 1 ? LinearEpilogue::kGelu : LinearEpilogue::kStore;
     const uint32_t choice = trial / 2 % 2 == 0 ? kLarge : kSmall;
     ASSERT_NO_FATAL_FAILURE(CheckStore(runner, shape, choice, trial));
+    if (!shape.residual) {  // as the map of a convolution: whole tiles of columns, and a padding behind them
+      LinearShape map = shape;
+      map.n = 64 * DivideUp(shape.n, 64);
+      map.out_pad = 8;
+      map.padded = true;
+      ASSERT_NO_FATAL_FAILURE(CheckStore(runner, map, choice, trial));
+    }
     shape.epilogue = LinearEpilogue::kStore;
     if (trial % 2 == 1) {
       ASSERT_NO_FATAL_FAILURE(CheckResidual(runner, shape, choice, trial + 1000));

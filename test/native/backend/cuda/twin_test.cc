@@ -4,6 +4,7 @@
 //
 // Fibers are ucontext's: Linux only, and not under the thread sanitizer, which does not follow them.
 #if defined(__linux__) && !defined(__SANITIZE_THREAD__)
+#include "native/backend/cuda/convert.h"
 #include "native/backend/cuda/twin/device.h"
 #include "test/native/backend/cuda/suite.h"
 
@@ -179,6 +180,67 @@ TEST(CudaTwin, TheMachineSeesBrokenProducts) {
   EXPECT_NE(run(kOverwritten).find("changed while"), std::string::npos);
   EXPECT_NE(run(kMisaligned).find("not 1024-byte aligned"), std::string::npos);
   EXPECT_NE(run(kOtherTile).find("different tiles"), std::string::npos);
+}
+
+// The rules of bulk copies, each broken once.
+TEST(CudaTwin, RulesOfBulkCopies) {
+  enum Fault { kNone, kNoExpect, kTooManyBytes, kNotInitialised, kMisaligned, kPastTheEnd, kReadEarly };
+  const std::vector<unsigned char> source(2048 + 16, 7);
+  const unsigned char* const from = source.data() + (16 - reinterpret_cast<uintptr_t>(source.data()) % 16) % 16;
+  size_t wrong = 0;
+  const auto run = [&](Fault fault) -> std::string {
+    wrong = 0;
+    try {
+      twin_side::Machine machine(5);
+      machine.Launch({}, 64, 1024 + 16, [&](const twin_side::Thread& t) {
+        auto* const barrier = reinterpret_cast<uint64_t*>(t.shared() + 1024);
+        if (t.index() == 0 && fault != kNotInitialised) t.BarrierInit(barrier);
+        t.Sync();
+        for (uint32_t round = 0; round < 3; ++round) {  // phases 0, 1, 0
+          if (t.index() == 0) {
+            if (fault != kNoExpect) t.BarrierExpect(barrier, fault == kTooManyBytes ? 1040 : 1024);
+            t.CopyBulk(t.shared() + (fault == kPastTheEnd ? 32 : 0), from + (fault == kMisaligned ? 8 : 0), 512, barrier);
+            t.CopyBulk(t.shared() + 512 + (fault == kPastTheEnd ? 32 : 0), from + 1024, 512, barrier);
+          }
+          if (fault == kReadEarly) t.Sync();
+          else t.BarrierWait(barrier, round % 2);
+          for (int i = t.index(); i < 1024; i += 64) wrong += t.shared()[i] == 7 ? 0 : 1;
+          if (fault == kReadEarly) t.BarrierWait(barrier, round % 2);
+          t.Sync();
+        }
+      });
+    } catch (const Error& error) {
+      return error.what();
+    }
+    return "";
+  };
+  EXPECT_EQ(run(kNone), "");
+  EXPECT_EQ(wrong, 0u);
+  EXPECT_EQ(run(kReadEarly), "");
+  EXPECT_GT(wrong, 0u);
+  EXPECT_NE(run(kNoExpect).find("deadlock"), std::string::npos);
+  EXPECT_NE(run(kTooManyBytes).find("deadlock"), std::string::npos);
+  EXPECT_NE(run(kNotInitialised).find("not initialised"), std::string::npos);
+  EXPECT_NE(run(kMisaligned).find("misaligned"), std::string::npos);
+  EXPECT_NE(run(kPastTheEnd).find("outside shared memory"), std::string::npos);
+}
+
+// Each number of packed weights is where a kernel looks for it, and the padding is zeros.
+TEST(CudaPlan, PacksWeights) {
+  for (const auto& [n, k] : {std::pair<uint32_t, uint32_t>{1, 1}, {64, 64}, {65, 72}, {130, 200}, {3, 61}}) {
+    std::vector<uint16_t> rows(size_t{n} * k), tiles(WeightBytes(n, k, DType::kF16) / 2, 0xFFFF);
+    for (size_t i = 0; i < rows.size(); ++i) rows[i] = static_cast<uint16_t>(i % 65535 + 1);
+    for (uint32_t first = 0; first < n; first += kWeightTile) {
+      PackTiles(reinterpret_cast<const std::byte*>(rows.data() + size_t{first} * k), std::min(kWeightTile, n - first), k,
+                reinterpret_cast<std::byte*>(tiles.data()) + WeightPiece(first, 0, k));
+    }
+    for (uint32_t column = 0; column < WeightTiles(n) * kWeightTile; ++column) {
+      for (uint32_t i = 0; i < WeightTiles(k) * kWeightTile; ++i) {
+        const uint16_t expected = column < n && i < k ? rows[size_t{column} * k + i] : 0;
+        ASSERT_EQ(tiles[WeightPiece(column, i, k) / 2 + i % 8], expected) << column << ", " << i;
+      }
+    }
+  }
 }
 
 TEST(CudaPlan, ChoosesPaths) {
