@@ -15,8 +15,12 @@
   X(LinearSmall##T, LinearArgs, SmallTile::kThreads, 2, (LinearTile<T, SmallTile, false>))                          \
   X(ConvLarge##T, LinearArgs, LargeTile::kThreads, 2, (LinearTile<T, LargeTile, true>))                             \
   X(ConvSmall##T, LinearArgs, SmallTile::kThreads, 2, (LinearTile<T, SmallTile, true>))                             \
-  X(LinearFewRows##T, LinearArgs, FewRowsShape<16>::kThreads, 1, (LinearFewRows<T, FewRowsShape<16>>))              \
-  X(LinearFewRowsHeads##T, LinearArgs, FewRowsShape<64>::kThreads, 1, (LinearFewRows<T, FewRowsShape<64>>))
+  X(LinearNarrow##T, LinearArgs, NarrowTile::kThreads, 2, (LinearTile<T, NarrowTile, false>))                       \
+  X(ConvNarrow##T, LinearArgs, NarrowTile::kThreads, 2, (LinearTile<T, NarrowTile, true>))                          \
+  X(LinearRows16##T, LinearArgs, 128, 1, (LinearFewRows<T, FewRowsShape<16, 16>>))                                  \
+  X(LinearRows32##T, LinearArgs, 128, 1, (LinearFewRows<T, FewRowsShape<16, 32>>))                                  \
+  X(LinearHeads16##T, LinearArgs, 128, 1, (LinearFewRows<T, FewRowsShape<64, 16>>))                                 \
+  X(LinearHeads32##T, LinearArgs, 128, 1, (LinearFewRows<T, FewRowsShape<64, 32>>))
 
 #define NS_CUDA_LINEAR_KERNELS(X)                          \
   NS_LINEAR_KERNELS_OF(X, BF16)                            \

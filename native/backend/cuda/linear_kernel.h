@@ -125,10 +125,11 @@ NS_DEVICE void LoadInput(const Thread& thread, const LinearArgs& args, unsigned 
 template <typename Shape>
 NS_DEVICE void LoadWeights(const Thread& thread, const LinearArgs& args, unsigned char* stage, uint32_t column0,
                            uint32_t step) {
-  constexpr int kTilePieces = kWeightTileBytes / 16;
-  static_assert(Shape::kColumns % kWeightTile == 0 && kTilePieces % Shape::kThreads == 0 && kTileK == kWeightTile);
+  constexpr uint32_t kColumns = Shape::kColumns < kWeightTile ? Shape::kColumns : kWeightTile;  // that are one straight line
+  constexpr int kTilePieces = kColumns * kTileK * 2 / 16;
+  static_assert(kTilePieces % Shape::kThreads == 0 && kTileK == kWeightTile);
   unsigned char* to = stage + Shape::kRows * kTileK * 2 + thread.index() * 16;
-  for (uint32_t column = column0; column < column0 + Shape::kColumns; column += kWeightTile) {
+  for (uint32_t column = column0; column < column0 + Shape::kColumns; column += kColumns) {
     const bool inside = column < args.n;
     const unsigned char* from = static_cast<const unsigned char*>(args.weights) + thread.index() * 16;
     if (inside) from += WeightPiece(column, step * kTileK, args.k);
@@ -284,12 +285,13 @@ NS_DEVICE void LinearWide(const Thread& thread, const LinearArgs& args) {
 
 // ------------------------------------------------------------------ few rows
 
-// Up to 16 rows: the weights are the first operand (16 of their rows at a time), the rows of a the second (8 at a time),
-// and deep staging keeps the memory busy. Needs what LinearTile needs. Grid: column tiles.
+// Up to 16 or 32 rows: the weights are the first operand (16 of their rows at a time), the rows of a the second (8 at a
+// time), and deep staging keeps the memory busy. 16 columns: each warp has 8 rows of a; 64: each has 16 of the columns.
+// Needs what LinearTile needs. Grid: column tiles.
 template <typename T, typename Shape>
 NS_DEVICE void LinearFewRows(const Thread& thread, const LinearArgs& args) {
   constexpr int kPieces = Shape::kK / 8;
-  constexpr int kTiles = Shape::kColumns == 16 ? 1 : 2;  // tiles of 8 rows of a that a warp has
+  constexpr int kTiles = Shape::kColumns == 16 ? 1 : Shape::kRows / 8;  // tiles of 8 rows of a that a warp has
   const uint32_t column0 = thread.block_x() * Shape::kColumns;
   const uint32_t num_steps = DivideUp(args.k, Shape::kK);
   unsigned char* const shared = thread.shared();
@@ -310,9 +312,9 @@ NS_DEVICE void LinearFewRows(const Thread& thread, const LinearArgs& args) {
   };
 
   const int warp = thread.warp(), lane = thread.lane();
-  const bool busy = kTiles == 2 || warp < 2;
-  const int weight_row = kTiles == 2 ? warp * 16 : 0;
-  const int first_tile = kTiles == 2 ? 0 : warp;  // of 8 rows of a
+  const bool busy = kTiles > 1 || warp < Shape::kRows / 8;
+  const int weight_row = kTiles > 1 ? warp * 16 : 0;
+  const int first_tile = kTiles > 1 ? 0 : warp;
   float sums[kTiles][4] = {};
   for (uint32_t step = 0; step < Shape::kStages - 1; ++step) load(step);
   for (uint32_t step = 0; step < num_steps; ++step) {
@@ -323,16 +325,22 @@ NS_DEVICE void LinearFewRows(const Thread& thread, const LinearArgs& args) {
     if (!busy) continue;
     NS_UNROLL
     for (int i = 0; i < Shape::kK / 16; ++i) {
-      uint32_t w[4], a[4];
+      uint32_t w[4];
       thread.LoadMatrices(w, stage + SwizzledOffset<kPieces>(static_cast<uint32_t>(weight_row + LoadARow(lane)),
                                                              static_cast<uint32_t>(i * 2 + LoadAChunk(lane))));
-      thread.LoadMatrices(a, stage + SwizzledOffset<kPieces>(static_cast<uint32_t>(Shape::kColumns + LoadBRow(lane)),
-                                                             static_cast<uint32_t>(i * 2 + LoadBChunk(lane))));
-      if constexpr (kTiles == 2) {
-        thread.Mma(T{}, sums[0], w, a[0], a[1]);
-        thread.Mma(T{}, sums[1], w, a[2], a[3]);
-      } else {
-        thread.Mma(T{}, sums[0], w, warp == 0 ? a[0] : a[2], warp == 0 ? a[1] : a[3]);
+      NS_UNROLL
+      for (int tile = 0; tile < kTiles; tile += 2) {
+        const int row = Shape::kColumns + (first_tile + tile) / 2 * 16 + LoadBRow(lane);
+        uint32_t a[4];
+        thread.LoadMatrices(a, stage + SwizzledOffset<kPieces>(static_cast<uint32_t>(row),
+                                                               static_cast<uint32_t>(i * 2 + LoadBChunk(lane))));
+        if constexpr (kTiles > 1) {
+          thread.Mma(T{}, sums[tile], w, a[0], a[1]);
+          thread.Mma(T{}, sums[tile + 1], w, a[2], a[3]);
+        } else {
+          const bool second = first_tile % 2 != 0;
+          thread.Mma(T{}, sums[0], w, second ? a[2] : a[0], second ? a[3] : a[1]);
+        }
       }
     }
   }

@@ -23,7 +23,17 @@ inline bool Aligned(const void* pointer, size_t bytes) { return reinterpret_cast
 
 // ------------------------------------------------------------------ linear
 
-enum class LinearPath { kPlain, kFewRows, kFewRowsHeads, kSmallTile, kLargeTile, kWide };
+enum class LinearPath {
+  kPlain,
+  kRows16,  // up to as many rows
+  kRows32,
+  kHeads16,  // and whole heads in a block, for the fused epilogue
+  kHeads32,
+  kNarrowTile,
+  kSmallTile,
+  kLargeTile,
+  kWide
+};
 
 // True when the fused epilogue kQkv takes these arguments; else the caller stores qkv and runs SplitHeads.
 inline bool FusesQkv(const LinearArgs& args) {
@@ -70,21 +80,33 @@ inline LinearPath ChooseLinearPath(const LinearArgs& args, const DeviceTraits& t
       !Aligned(args.out, 16)) {
     return LinearPath::kPlain;
   }
-  if (args.num_rows <= 16 && !args.is_conv) {
-    return args.epilogue == LinearEpilogue::kQkv ? LinearPath::kFewRowsHeads : LinearPath::kFewRows;
+  const bool heads = args.epilogue == LinearEpilogue::kQkv;
+  if (args.num_rows <= 16 && !args.is_conv) return heads ? LinearPath::kHeads16 : LinearPath::kRows16;
+  if (args.num_rows <= 32 && !args.is_conv) return heads ? LinearPath::kHeads32 : LinearPath::kRows32;
+  const auto tiles = [&](uint32_t rows, uint32_t columns) {
+    return uint64_t{DivideUp(args.num_rows, rows)} * DivideUp(args.n, columns);
+  };
+  if (tiles(LargeTile::kRows, LargeTile::kColumns) < traits.num_multiprocessors) {
+    const bool few = tiles(SmallTile::kRows, SmallTile::kColumns) < traits.num_multiprocessors;
+    return few && !heads ? LinearPath::kNarrowTile : LinearPath::kSmallTile;
   }
-  const uint64_t large = uint64_t{DivideUp(args.num_rows, LargeTile::kRows)} * DivideUp(args.n, LargeTile::kColumns);
-  if (large < traits.num_multiprocessors) return LinearPath::kSmallTile;
   return traits.has_wgmma ? LinearPath::kWide : LinearPath::kLargeTile;
 }
 
 inline LaunchShape LinearShapeOf(const LinearArgs& args, LinearPath path) {
   const uint32_t columns = std::max(args.n, args.padded_n);
   switch (path) {
-    case LinearPath::kFewRows:
-      return {DivideUp(columns, 16), 1, 1, FewRowsShape<16>::kThreads, FewRowsShape<16>::kSharedBytes};
-    case LinearPath::kFewRowsHeads:
-      return {DivideUp(columns, 64), 1, 1, FewRowsShape<64>::kThreads, FewRowsShape<64>::kSharedBytes};
+    case LinearPath::kRows16:
+      return {DivideUp(columns, 16), 1, 1, 128, FewRowsShape<16, 16>::kSharedBytes};
+    case LinearPath::kRows32:
+      return {DivideUp(columns, 16), 1, 1, 128, FewRowsShape<16, 32>::kSharedBytes};
+    case LinearPath::kHeads16:
+      return {DivideUp(columns, 64), 1, 1, 128, FewRowsShape<64, 16>::kSharedBytes};
+    case LinearPath::kHeads32:
+      return {DivideUp(columns, 64), 1, 1, 128, FewRowsShape<64, 32>::kSharedBytes};
+    case LinearPath::kNarrowTile:
+      return {DivideUp(args.num_rows, NarrowTile::kRows), DivideUp(columns, NarrowTile::kColumns), 1,
+              NarrowTile::kThreads, NarrowTile::kSharedBytes};
     case LinearPath::kSmallTile:
       return {DivideUp(args.num_rows, SmallTile::kRows), DivideUp(columns, SmallTile::kColumns), 1,
               SmallTile::kThreads, SmallTile::kSharedBytes};
@@ -105,10 +127,17 @@ inline LaunchShape LinearShapeOf(const LinearArgs& args, LinearPath path) {
 inline KernelId LinearKernelOf(LinearPath path, DType dtype, bool is_conv) {
   const bool bf16 = dtype == DType::kBF16;
   switch (path) {
-    case LinearPath::kFewRows:
-      return bf16 ? KernelId::kLinearFewRowsBF16 : KernelId::kLinearFewRowsF16;
-    case LinearPath::kFewRowsHeads:
-      return bf16 ? KernelId::kLinearFewRowsHeadsBF16 : KernelId::kLinearFewRowsHeadsF16;
+    case LinearPath::kRows16:
+      return bf16 ? KernelId::kLinearRows16BF16 : KernelId::kLinearRows16F16;
+    case LinearPath::kRows32:
+      return bf16 ? KernelId::kLinearRows32BF16 : KernelId::kLinearRows32F16;
+    case LinearPath::kHeads16:
+      return bf16 ? KernelId::kLinearHeads16BF16 : KernelId::kLinearHeads16F16;
+    case LinearPath::kHeads32:
+      return bf16 ? KernelId::kLinearHeads32BF16 : KernelId::kLinearHeads32F16;
+    case LinearPath::kNarrowTile:
+      if (is_conv) return bf16 ? KernelId::kConvNarrowBF16 : KernelId::kConvNarrowF16;
+      return bf16 ? KernelId::kLinearNarrowBF16 : KernelId::kLinearNarrowF16;
     case LinearPath::kSmallTile:
       if (is_conv) return bf16 ? KernelId::kConvSmallBF16 : KernelId::kConvSmallF16;
       return bf16 ? KernelId::kLinearSmallBF16 : KernelId::kLinearSmallF16;

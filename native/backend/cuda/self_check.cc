@@ -79,7 +79,7 @@ void Compare(const char* op, Side& device, Side& cpu, const Run& run) {
              DTypeName(device.dtype()), " is off by ", relative, " of its size, expected at most ", bound);
 }
 
-// GELU of a linear layer: few rows, small tiles and large ones.
+// GELU of a linear layer.
 std::vector<float> LinearOf(Side& side, size_t rows, size_t n, size_t k) {
   const std::vector<float> weights = Numbers(n * k, 1);
   const PackedMatrix packed = side.Matrix(weights, n, k);
@@ -180,7 +180,10 @@ std::vector<float> SampleOf(Side& side) {
 void SelfCheck(Backend& backend, Backend& reference, size_t num_multiprocessors) {
   Side device(backend), cpu(reference);
   Compare("linear (few rows)", device, cpu, [](Side& side) { return LinearOf(side, 5, 200, 264); });
-  Compare("linear (small tiles)", device, cpu, [](Side& side) { return LinearOf(side, 70, 136, 192); });
+  Compare("linear (32 rows)", device, cpu, [](Side& side) { return LinearOf(side, 27, 200, 264); });
+  Compare("linear (narrow tiles)", device, cpu, [](Side& side) { return LinearOf(side, 70, 136, 520); });
+  const size_t some = 64 * ((num_multiprocessors + 15) / 16) - 30;  // sixteen small tiles of columns
+  Compare("linear (small tiles)", device, cpu, [some](Side& side) { return LinearOf(side, some, 1024, 328); });
   const size_t rows = 128 * ((num_multiprocessors + 7) / 8) - 60;  // eight tiles of columns: enough for every multiprocessor
   Compare("linear (large tiles)", device, cpu, [rows](Side& side) { return LinearOf(side, rows, 1024, 328); });
   Compare("attention (few rows)", device, cpu, [](Side& side) { return AttentionOf(side, 4); });

@@ -10,7 +10,7 @@ namespace nextscale::cuda {
 
 // Throws kDeviceUnavailable that names the op and how far off its result is; what the device itself throws passes through.
 // `backend`: of the device, in any format; `reference`: the CPU's. `num_multiprocessors`: of the device, so that the products
-// are large enough for the kernel of large tiles.
+// are of the size for each of the kernels.
 void SelfCheck(Backend& backend, Backend& reference, size_t num_multiprocessors);
 
 }  // namespace nextscale::cuda

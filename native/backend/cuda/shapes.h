@@ -26,11 +26,14 @@ using LargeTile = TileShape<128, 128, 64, 32, 3>;
 inline constexpr int kWideSharedBytes = LargeTile::kSharedBytes + 64;
 static_assert(kWideSharedBytes <= 113 << 10);  // two blocks of a multiprocessor
 using SmallTile = TileShape<64, 64, 32, 32, 4>;
+// Where small tiles are fewer than multiprocessors: twice as many, and more of the weights on their way at a time.
+using NarrowTile = TileShape<64, 32, 32, 16, 8>;
 
-// Few rows: 16 rows of a, kColumns rows of the weights; four warps.
-template <int kColumns_>
+// Few rows: up to kRows rows of a, kColumns rows of the weights; four warps.
+template <int kColumns_, int kRows_>
 struct FewRowsShape {
-  static constexpr int kRows = 16, kColumns = kColumns_, kThreads = 128;
+  static constexpr int kRows = kRows_, kColumns = kColumns_, kThreads = 128;
+  static_assert((kColumns == 16 || kColumns == 64) && (kRows == 16 || kRows == 32));
   static constexpr int kK = kColumns == 16 ? 256 : 64;  // of one stage: 8 KiB of weights either way
   static constexpr int kStages = kColumns == 16 ? 4 : 6;
   static constexpr int kStageBytes = (kRows + kColumns) * kK * 2;

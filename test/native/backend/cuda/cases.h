@@ -345,17 +345,19 @@ inline void CheckRowsDoNotDependOnBatch(Runner& runner, DType dtype, uint64_t se
   runner.Linear(args, 1);
   runner.has_wgmma = has_wgmma;
   ASSERT_EQ(runner.Download(to, count), large) << "the large tile by mma; before it by " << (has_wgmma ? "wgmma" : "mma");
-  runner.Linear(args, ~0u);
+  runner.Linear(args, 6);
   ASSERT_EQ(runner.Download(to, count), large) << "small tile";
-  for (const uint32_t first : {0u, 67u, 141u}) {
-    unsigned char* const few = runner.Upload(Bytes(9 * row_bytes, 0xFF));
-    args.num_rows = 9;
+  runner.Linear(args, ~0u);
+  ASSERT_EQ(runner.Download(to, count), large) << "narrow tile";
+  for (const auto& [first, rows] : {std::pair{0u, 9u}, {67u, 9u}, {141u, 9u}, {3u, 32u}, {118u, 27u}}) {
+    unsigned char* const few = runner.Upload(Bytes(rows * row_bytes, 0xFF));
+    args.num_rows = rows;
     args.out = few;
     args.a = static_cast<const unsigned char*>(data.args.a) + size_t{first} * args.a_stride * 2;
     runner.Linear(args, 1);
     const Bytes expected(large.begin() + static_cast<ptrdiff_t>(first * row_bytes),
-                         large.begin() + static_cast<ptrdiff_t>((first + 9) * row_bytes));
-    ASSERT_EQ(runner.Download(few, 9 * row_bytes), expected) << "few rows from " << first;
+                         large.begin() + static_cast<ptrdiff_t>((first + rows) * row_bytes));
+    ASSERT_EQ(runner.Download(few, rows * row_bytes), expected) << rows << " rows from " << first;
   }
 }
 

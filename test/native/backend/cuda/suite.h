@@ -6,13 +6,14 @@
 namespace nextscale::cuda::test {
 
 inline constexpr DType kHalves[] = {DType::kBF16, DType::kF16};
-inline constexpr uint32_t kLarge = 1, kSmall = ~0u;  // number of multiprocessors that makes the choice
+// Number of multiprocessors that makes the choice; kSmall: small tiles, and narrow ones where they will do.
+inline constexpr uint32_t kLarge = 1, kSmall = ~0u;
 
 // Shapes in multiples of 8 go to tensor cores, others to the plain kernel.
 inline void LinearSuite(Runner& runner, uint64_t num_trials) {
   Random random(1);
   for (uint64_t trial = 0; trial < num_trials; ++trial) {
-    const DType dtype = trial % 5 == 4 ? DType::kF32 : kHalves[trial % 2];
+    const DType dtype = trial % 5 == 4 ? DType::kF32 : kHalves[trial / 4 % 2];
     const DType out_dtype = trial % 3 == 0 ? DType::kF32 : dtype;
     const bool pieces = trial % 4 != 3;
     LinearShape shape{random.Index(1, trial % 2 == 0 ? 16 : 150), random.Index(1, 150),
@@ -22,7 +23,8 @@ inline void LinearSuite(Runner& runner, uint64_t num_trials) {
     shape.out_pad = random.Index(0, 5);
     shape.residual = trial % 6 == 1;
     shape.epilogue = !shape.residual && trial % 3 == 1 ? LinearEpilogue::kGelu : LinearEpilogue::kStore;
-    const uint32_t choice = trial / 2 % 2 == 0 ? kLarge : kSmall;
+    const uint32_t small_tiles = DivideUp(shape.m, 64) * DivideUp(shape.n, 64);
+    const uint32_t choice = trial / 2 % 3 == 0 ? kLarge : trial / 2 % 3 == 1 ? small_tiles : kSmall;
     ASSERT_NO_FATAL_FAILURE(CheckStore(runner, shape, choice, trial));
     if (!shape.residual) {  // as the map of a convolution: whole tiles of columns, and a padding behind them
       LinearShape map = shape;
@@ -43,6 +45,7 @@ inline void QkvSuite(Runner& runner) {
   for (const DType dtype : kHalves) {
     for (const DType kv_dtype : {dtype, DType::kF32}) {
       ASSERT_NO_FATAL_FAILURE(CheckQkv(runner, 11, 2, 64, 72, dtype, kv_dtype, true, true, kLarge, ++seed));
+      ASSERT_NO_FATAL_FAILURE(CheckQkv(runner, 27, 2, 64, 200, dtype, kv_dtype, true, true, kLarge, ++seed));
       ASSERT_NO_FATAL_FAILURE(CheckQkv(runner, 70, 3, 64, 136, dtype, kv_dtype, true, true, kSmall, ++seed));
       ASSERT_NO_FATAL_FAILURE(CheckQkv(runner, 131, 1, 64, 72, dtype, kv_dtype, kv_dtype == dtype, true, kLarge, ++seed));
       ASSERT_NO_FATAL_FAILURE(CheckQkv(runner, 9, 3, 64, 40, dtype, kv_dtype, false, true, kLarge, ++seed));
@@ -57,6 +60,7 @@ inline void ConvSuite(Runner& runner) {
   for (const ConvShape shape : {ConvShape::kSame, ConvShape::kDown, ConvShape::kUp}) {
     for (const DType dtype : kHalves) {
       ASSERT_NO_FATAL_FAILURE(CheckConv(runner, shape, 2, 7, 6, 24, 40, dtype, true, kSmall, ++seed));
+      ASSERT_NO_FATAL_FAILURE(CheckConv(runner, shape, 1, 9, 14, 16, 131, dtype, true, 4, ++seed));  // small tiles, or narrow
       ASSERT_NO_FATAL_FAILURE(CheckConv(runner, shape, 1, 9, 8, 16, 131, dtype, false, kLarge, ++seed));
     }
     ASSERT_NO_FATAL_FAILURE(CheckConv(runner, shape, 2, 5, 7, 3, 5, DType::kF32, true, kLarge, ++seed));
@@ -67,7 +71,7 @@ inline void ConvSuite(Runner& runner) {
 inline void AttentionSuite(Runner& runner, uint64_t num_trials) {
   Random random(3);
   for (uint64_t trial = 0; trial < num_trials; ++trial) {
-    const DType dtype = trial % 5 == 4 ? DType::kF32 : kHalves[trial % 2];
+    const DType dtype = trial % 5 == 4 ? DType::kF32 : kHalves[trial / 4 % 2];
     const uint32_t limit = trial % 3 == 0 ? 16 : 90;
     std::vector<SequenceShape> shape;
     for (uint32_t s = random.Index(1, 3); s != 0; --s) {

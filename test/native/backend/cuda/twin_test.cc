@@ -252,11 +252,19 @@ TEST(CudaPlan, ChoosesPaths) {
   args.num_rows = 16;
   args.n = args.out_stride = 1920;
   args.k = args.a_stride = 1920;
-  EXPECT_EQ(ChooseLinearPath(args, {132}), LinearPath::kFewRows);
+  EXPECT_EQ(ChooseLinearPath(args, {132}), LinearPath::kRows16);
+  args.num_rows = 17;
+  EXPECT_EQ(ChooseLinearPath(args, {132}), LinearPath::kRows32);
   args.epilogue = LinearEpilogue::kQkv;
-  EXPECT_EQ(ChooseLinearPath(args, {132}), LinearPath::kFewRowsHeads);
+  EXPECT_EQ(ChooseLinearPath(args, {132}), LinearPath::kHeads32);
+  args.num_rows = 16;
+  EXPECT_EQ(ChooseLinearPath(args, {132}), LinearPath::kHeads16);
+  args.num_rows = 33;
+  EXPECT_EQ(ChooseLinearPath(args, {132}), LinearPath::kSmallTile);  // whole heads
   args.epilogue = LinearEpilogue::kStore;
-  args.num_rows = 200;
+  args.num_rows = 256;
+  EXPECT_EQ(ChooseLinearPath(args, {132}), LinearPath::kNarrowTile);  // 4 · 30 small tiles
+  args.num_rows = 257;
   EXPECT_EQ(ChooseLinearPath(args, {132}), LinearPath::kSmallTile);
   args.num_rows = 128 * 9;
   EXPECT_EQ(ChooseLinearPath(args, {132}), LinearPath::kLargeTile);  // 9 · 15 tiles
