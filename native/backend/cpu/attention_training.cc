@@ -16,7 +16,9 @@
 #include "native/ops/attention_gradient.h"
 #include "native/ops/check_attention_gradient.h"
 
+// clang-format off: must stay behind foreach_target.h and the files it compiles again
 #include <hwy/contrib/math/math-inl.h>
+// clang-format on
 
 HWY_BEFORE_NAMESPACE();
 namespace nextscale {

@@ -1,6 +1,6 @@
-// Arguments of the CUDA kernels. They mirror native/ops/*.h with two differences: pointers are device pointers, and tables
-// that are the host's there (spans, sequences, slots, labels) are device memory here. The same structs drive the kernels'
-// twins on the CPU, where the pointers are ordinary ones.
+// Arguments of the CUDA kernels. They mirror native/ops/*.h with two differences: pointers are device pointers, and
+// tables that are the host's there (spans, sequences, slots, labels) are device memory here. The same structs drive the
+// kernels' twins on the CPU, where the pointers are ordinary ones.
 //
 // Lists of launches are compared byte for byte (launch.h), so no struct has padding that nobody writes.
 #pragma once
@@ -49,11 +49,11 @@ struct ConvInput {
 
 // out = epilogue(a · Wᵀ + bias). Weights [N, K] in the format of a: f32 row-major, halves in tiles (layout.h).
 struct LinearArgs {
-  void* out = nullptr;            // [M, out_stride]; kResidual: [rows, out_stride]
-  const void* a = nullptr;        // [M, a_stride], or a map when is_conv
-  const void* weights = nullptr;  // [N, K]; convolution: [cout, 9, cin]
-  const float* bias = nullptr;    // [N] or null
-  RowTables rows;                 // kResidual
+  void* out = nullptr;                  // [M, out_stride]; kResidual: [rows, out_stride]
+  const void* a = nullptr;              // [M, a_stride], or a map when is_conv
+  const void* weights = nullptr;        // [N, K]; convolution: [cout, 9, cin]
+  const float* bias = nullptr;          // [N] or null
+  RowTables rows;                       // kResidual
   const void* residual = nullptr;       // kStore: map [M, residual_stride] of out_dtype, or null
   const float* head_factor = nullptr;   // kQkv: [H] or null
   const uint32_t* row_slots = nullptr;  // kQkv: [M]: where k and v of a compact row go
@@ -72,7 +72,8 @@ struct LinearArgs {
 };
 static_assert(sizeof(LinearArgs) == 9 * 8 + sizeof(KvMemory) + sizeof(ConvInput) + 11 * 4 + 8);
 
-// As nextscale::SplitHeads, for head sizes and formats that the fused epilogue does not take: reads qkv, writes q in place.
+// As nextscale::SplitHeads, for head sizes and formats that the fused epilogue does not take: reads qkv, writes q in
+// place.
 struct SplitHeadsArgs {
   void* qkv = nullptr;  // [M, qkv_stride >= 3C]
   const float* head_factor = nullptr;
@@ -183,7 +184,8 @@ struct ResidualConvArgs {
   uint32_t unused = 0;
 };
 
-// out[image][out_side², out_stride] = area average of map [B, in_side², in_stride] f32; columns past channels become zeros.
+// out[image][out_side², out_stride] = area average of map [B, in_side², in_stride] f32; columns past channels become
+// zeros.
 struct AreaDownArgs {
   void* out = nullptr;
   const float* in = nullptr;
@@ -219,7 +221,8 @@ struct GroupNormArgs {
   uint8_t unused[7] = {};
 };
 
-// out = x · gain + shift, through SiLU when asked for; over whole strides (padding of x is finite, of gain and shift 0).
+// out = x · gain + shift, through SiLU when asked for; over whole strides (padding of x is finite, of gain and shift
+// 0).
 struct NormalizeMapArgs {
   void* out = nullptr;
   const void* x = nullptr;

@@ -1,7 +1,7 @@
 // Attention over rows of the pool: one pass, online softmax in base 2, scores only in registers.
 //
-// A warp has 16 queries of one head; blocks of 64 keys start at key 0, so a row's result depends on its own sequence only,
-// in every shape of block.
+// A warp has 16 queries of one head; blocks of 64 keys start at key 0, so a row's result depends on its own sequence
+// only, in every shape of block.
 #pragma once
 
 #include "native/backend/cuda/thread.h"
@@ -196,13 +196,13 @@ NS_DEVICE void AttentionTile(const Thread& thread, const AttentionArgs& args) {
 
 // ------------------------------------------------------------------ any format, head sizes up to 128
 
-// One warp per (row, head), 32 keys at a time, f32 throughout. For checking, and for shapes that tensor cores do not take.
-// Grid: DivideUp(max_rows, warps of a block) × heads × sequences.
+// One warp per (row, head), 32 keys at a time, f32 throughout. For checking, and for shapes that tensor cores do not
+// take. Grid: DivideUp(max_rows, warps of a block) × heads × sequences.
 NS_DEVICE void AttentionPlain(const Thread& thread, const AttentionArgs& args) {
   const SequenceRows sequence = args.sequences[thread.block_z()];
   const uint32_t head = thread.block_y(), lane = static_cast<uint32_t>(thread.lane());
-  const uint32_t row = thread.block_x() * static_cast<uint32_t>(thread.num_threads() / 32) +
-                       static_cast<uint32_t>(thread.warp());
+  const uint32_t row =
+      thread.block_x() * static_cast<uint32_t>(thread.num_threads() / 32) + static_cast<uint32_t>(thread.warp());
   if (row >= sequence.num_rows) return;
   const uint32_t width = args.num_heads * args.head_dim;
   const uint64_t row_bytes = uint64_t{2} * width * ElementBytes(args.kv.dtype);
@@ -232,7 +232,8 @@ NS_DEVICE void AttentionPlain(const Thread& thread, const AttentionArgs& args) {
       NS_UNROLL
       for (uint32_t part = 0; part < kPlainHeadDim / 32; ++part) {
         const uint32_t d = part * 32 + lane;
-        if (d < args.head_dim) out[part] = Fma(p, Load(args.kv.dtype, values, width + head * args.head_dim + d), out[part]);
+        if (d < args.head_dim)
+          out[part] = Fma(p, Load(args.kv.dtype, values, width + head * args.head_dim + d), out[part]);
       }
     }
   }
@@ -246,8 +247,8 @@ NS_DEVICE void AttentionPlain(const Thread& thread, const AttentionArgs& args) {
 
 // ------------------------------------------------------------------ one large head
 
-// One block per query and head: its scores in shared memory, f32 throughout. For the tokenizer's attention, which has few
-// queries and one head as wide as the map. Grid: max_rows × heads × sequences; shared: max_keys + 8 numbers.
+// One block per query and head: its scores in shared memory, f32 throughout. For the tokenizer's attention, which has
+// few queries and one head as wide as the map. Grid: max_rows × heads × sequences; shared: max_keys + 8 numbers.
 NS_DEVICE void AttentionWide(const Thread& thread, const AttentionArgs& args) {
   const SequenceRows sequence = args.sequences[thread.block_z()];
   const uint32_t head = thread.block_y(), row = thread.block_x();

@@ -13,8 +13,8 @@
 
 namespace nextscale::cuda {
 
-// Elements first .. first + count of `weights` in `dtype`, at `out`. Throws kNotFinite that names the first element that is
-// NaN or infinite, or too large for the format.
+// Elements first .. first + count of `weights` in `dtype`, at `out`. Throws kNotFinite that names the first element
+// that is NaN or infinite, or too large for the format.
 inline void ConvertElements(const TensorView& weights, size_t first, size_t count, DType dtype, const char* name,
                             std::byte* out, std::vector<float>& scratch) {
   scratch.resize(count);
@@ -30,7 +30,8 @@ inline void ConvertElements(const TensorView& weights, size_t first, size_t coun
     for (size_t d = weights.shape.size(); d-- > 0; rest /= weights.shape[d]) {
       at = std::to_string(rest % weights.shape[d]) + (at.empty() ? "" : ", ") + at;
     }
-    throw Error(ErrorCode::kNotFinite, Message(name, ": ", scratch[i], " at [", at, "] is not a number of ", DTypeName(dtype)));
+    throw Error(ErrorCode::kNotFinite,
+                Message(name, ": ", scratch[i], " at [", at, "] is not a number of ", DTypeName(dtype)));
   }
   if (dtype == weights.dtype) {
     std::memcpy(out, weights.data + first * DTypeBytes(dtype), count * DTypeBytes(dtype));

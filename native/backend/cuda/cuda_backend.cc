@@ -283,8 +283,8 @@ Codebook CudaBackend::MakeCodebook(const std::vector<float>& rows, size_t size, 
 
 RowTables CudaBackend::MakeRows(std::span<const RowSpan> spans, size_t num_rows) {
   row_data_.Build(spans, num_rows);
-  ReserveTables(TableArea::Needed({row_data_.span_of_row.size() * sizeof(uint32_t),
-                                   row_data_.spans.size() * sizeof(SpanTarget)}));
+  ReserveTables(TableArea::Needed(
+      {row_data_.span_of_row.size() * sizeof(uint32_t), row_data_.spans.size() * sizeof(SpanTarget)}));
   const auto same = [](const SpanTarget& a, const SpanTarget& b) {
     return a.modulation == b.modulation && a.compact_row == b.compact_row && a.x_row == b.x_row;
   };
@@ -328,9 +328,9 @@ const CudaBackend::KvTables& CudaBackend::MakeKv(std::span<const AttentionSequen
   }
   has_kv_ = false;  // until the new ones stand: Build may throw
   kv_data_.Build(sequences, first.tail, row_bytes, num_rows);
-  ReserveTables(TableArea::Needed({kv_data_.sequences.size() * sizeof(SequenceRows),
-                                   kv_data_.slots.size() * sizeof(uint32_t),
-                                   kv_data_.row_slots.size() * sizeof(uint32_t)}));
+  ReserveTables(
+      TableArea::Needed({kv_data_.sequences.size() * sizeof(SequenceRows), kv_data_.slots.size() * sizeof(uint32_t),
+                         kv_data_.row_slots.size() * sizeof(uint32_t)}));
   last_kv_.sequences = tables_->Append(std::span<const SequenceRows>(kv_data_.sequences));
   last_kv_.slots = tables_->Append(std::span<const uint32_t>(kv_data_.slots));
   last_kv_.row_slots = tables_->Append(std::span<const uint32_t>(kv_data_.row_slots));

@@ -2,8 +2,8 @@
 //
 // An op is not launched when it is issued: it becomes one or more entries of a LaunchList, and its tables (row spans,
 // sequences, slots, labels) go to the next place of a pinned staging area that mirrors a fixed region of device memory.
-// At Section, Upload, Download, Copy and Wait the tables are copied in one piece, and the list runs: as a graph, when an
-// equal list has run before.
+// At Section, Upload, Download, Copy and Wait the tables are copied in one piece, and the list runs: as a graph, when
+// an equal list has run before.
 #pragma once
 
 #include <memory>

@@ -1,5 +1,6 @@
 // What the CUDA backend asks of a device. Two implementations: the library that nvcc built, loaded at run time
-// (library.h), and the kernels' twins on the CPU (twin/device.h), on which the whole backend is tested without a device.
+// (library.h), and the kernels' twins on the CPU (twin/device.h), on which the whole backend is tested without a
+// device.
 //
 // Everything but Allocate and Free goes into one queue, in order. One thread at a time, but Free: any thread.
 #pragma once
@@ -15,8 +16,8 @@ namespace nextscale::cuda {
 
 struct DeviceInfo {
   size_t index = 0;
-  std::string name;                     // "NVIDIA H200"
-  uint32_t major = 0, minor = 0;        // compute capability
+  std::string name;               // "NVIDIA H200"
+  uint32_t major = 0, minor = 0;  // compute capability
   uint32_t num_multiprocessors = 0;
   bool has_wgmma = false;  // the chip takes wgmma, and the kernels were compiled for it
   uint64_t total_bytes = 0, free_bytes = 0;

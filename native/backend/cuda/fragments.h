@@ -19,18 +19,17 @@ NS_HOST_DEVICE constexpr int OperandAK(int lane, int reg) { return lane % 4 * 2 
 NS_HOST_DEVICE constexpr int OperandBColumn(int lane) { return lane / 4; }
 NS_HOST_DEVICE constexpr int OperandBK(int lane, int reg) { return lane % 4 * 2 + reg * 8; }
 
-// ldmatrix.x4 reads four 8×8 matrices; lane 8i + r gives the address of row r of matrix i. These say which row and which
-// 16-byte piece of a 16 × 16 block a lane must name for the four registers to be an operand.
-// A, rows of the block are m; V with .trans, rows of the block are keys (k):
+// ldmatrix.x4 reads four 8×8 matrices; lane 8i + r gives the address of row r of matrix i. These say which row and
+// which 16-byte piece of a 16 × 16 block a lane must name for the four registers to be an operand. A, rows of the block
+// are m; V with .trans, rows of the block are keys (k):
 NS_HOST_DEVICE constexpr int LoadARow(int lane) { return lane & 15; }
 NS_HOST_DEVICE constexpr int LoadAChunk(int lane) { return lane >> 4; }
 // B, rows of the block are n; registers 0, 1 are the operand of n = 0..7, registers 2, 3 of n = 8..15:
 NS_HOST_DEVICE constexpr int LoadBRow(int lane) { return (lane & 7) + ((lane >> 4) << 3); }
 NS_HOST_DEVICE constexpr int LoadBChunk(int lane) { return (lane >> 3) & 1; }
 
-
-// wgmma's description of a tile in shared memory (PTX ISA, "Matrix descriptor format"): rows of 128 swizzled bytes, groups
-// of 8 rows 1024 bytes apart.
+// wgmma's description of a tile in shared memory (PTX ISA, "Matrix descriptor format"): rows of 128 swizzled bytes,
+// groups of 8 rows 1024 bytes apart.
 NS_HOST_DEVICE constexpr uint64_t EncodeTile(uint32_t shared_address) {
   return (shared_address & 0x3FFFF) >> 4 | uint64_t{1} << 16 | uint64_t{1024 >> 4} << 32 | uint64_t{1} << 62;
 }

@@ -1,6 +1,6 @@
-// Which graph runs a list of launches. The list is its own key: kernels, shapes and every byte of the arguments, so a graph
-// can never be stale. A list runs plainly the first time, becomes a graph the second time, and is that graph from then on.
-// A switch of depth is nothing special: another list.
+// Which graph runs a list of launches. The list is its own key: kernels, shapes and every byte of the arguments, so a
+// graph can never be stale. A list runs plainly the first time, becomes a graph the second time, and is that graph from
+// then on. A switch of depth is nothing special: another list.
 #pragma once
 
 #include <cstddef>

@@ -5,10 +5,10 @@
 
 namespace nextscale::cuda {
 
-#define NS_GLOBAL(name, Args, threads, blocks, function)                                                            \
-  __global__ void __launch_bounds__(threads, blocks) name##Kernel(const __grid_constant__ Args args) {              \
-    using namespace device_side;                                                                                    \
-    function(Thread{}, args);                                                                                       \
+#define NS_GLOBAL(name, Args, threads, blocks, function)                                               \
+  __global__ void __launch_bounds__(threads, blocks) name##Kernel(const __grid_constant__ Args args) { \
+    using namespace device_side;                                                                       \
+    function(Thread{}, args);                                                                          \
   }
 
 #define NS_FUNCTION_OF(name, Args, threads, blocks, function) \

@@ -25,8 +25,9 @@ NS_HOST_DEVICE constexpr uint32_t SwizzledOffset(uint32_t row, uint32_t chunk) {
   return (row * kChunks + (chunk ^ (row & 7))) * 16;
 }
 
-// Weights in half precision stand in memory as the tiles of a kernel's stage do in shared memory: 64 columns of 64 numbers of
-// k, swizzled, 8 KiB that one bulk copy takes; tile after tile along k, then along n. Zeros fill the last ones.
+// Weights in half precision stand in memory as the tiles of a kernel's stage do in shared memory: 64 columns of 64
+// numbers of k, swizzled, 8 KiB that one bulk copy takes; tile after tile along k, then along n. Zeros fill the last
+// ones.
 inline constexpr uint32_t kWeightTile = 64, kWeightTileBytes = kWeightTile * kWeightTile * 2;
 NS_HOST_DEVICE constexpr uint32_t WeightTiles(uint32_t size) { return DivideUp(size, kWeightTile); }
 // Byte offset of numbers k / 8 · 8 .. + 8 of a column; `num_k` of them a column has.
@@ -46,7 +47,9 @@ NS_HOST_DEVICE unsigned char* KvRow(const KvMemory& kv, uint32_t slot, uint64_t 
 
 // The span of a compact row, and its row in x.
 NS_HOST_DEVICE SpanTarget TargetOf(const RowTables& rows, uint32_t row) { return rows.spans[rows.span_of_row[row]]; }
-NS_HOST_DEVICE uint32_t RowInX(const SpanTarget& target, uint32_t row) { return target.x_row + row - target.compact_row; }
+NS_HOST_DEVICE uint32_t RowInX(const SpanTarget& target, uint32_t row) {
+  return target.x_row + row - target.compact_row;
+}
 
 inline constexpr uint64_t kOutside = ~uint64_t{0};
 
@@ -71,8 +74,8 @@ NS_HOST_DEVICE constexpr uint64_t ConvOffset(const ConvInput& conv, uint32_t pix
     y /= 2;
     x /= 2;
   }
-  const uint64_t in_pixel = (uint64_t{image} * conv.in_height + static_cast<uint32_t>(y)) * conv.in_width +
-                            static_cast<uint32_t>(x);
+  const uint64_t in_pixel =
+      (uint64_t{image} * conv.in_height + static_cast<uint32_t>(y)) * conv.in_width + static_cast<uint32_t>(x);
   return in_pixel * conv.cin + channel;
 }
 

@@ -59,7 +59,9 @@ class LibraryDevice final : public Device {
 
   void CopyIn(void* to, const void* pinned, size_t bytes) override { CopyWithin(to, pinned, bytes); }
   void CopyOut(void* pinned, const void* from, size_t bytes) override { CopyWithin(pinned, from, bytes); }
-  void CopyWithin(void* to, const void* from, size_t bytes) override { Call(functions_.copy, device_, to, from, bytes); }
+  void CopyWithin(void* to, const void* from, size_t bytes) override {
+    Call(functions_.copy, device_, to, from, bytes);
+  }
   void Clear(void* at, size_t bytes) override { Call(functions_.clear, device_, at, bytes); }
 
   void Run(const LaunchList& list) override {

@@ -1,8 +1,8 @@
-// The library's side of the boundary (abi.h): memory, copies, launches and graphs on one stream of one context per opened
-// device. No exception leaves it, nothing is global but the driver's functions, which never change.
+// The library's side of the boundary (abi.h): memory, copies, launches and graphs on one stream of one context per
+// opened device. No exception leaves it, nothing is global but the driver's functions, which never change.
 //
-// Every opened device has a context of its own, so that a failure (an illegal address, say) makes that one useless and no
-// other; closing it frees all that it had. The driver is looked up at run time: without one the library still loads.
+// Every opened device has a context of its own, so that a failure (an illegal address, say) makes that one useless and
+// no other; closing it frees all that it had. The driver is looked up at run time: without one the library still loads.
 #include <cuda_runtime_api.h>
 #include <dlfcn.h>
 
@@ -33,10 +33,10 @@ int32_t FailCuda(cudaError_t error, Status* status, const char* what) {
   return Fail(code, status, "CUDA: %s: %s (%s)", what, cudaGetErrorString(error), cudaGetErrorName(error));
 }
 
-#define NS_TRY(call, what)                                                                     \
-  do {                                                                                         \
-    const cudaError_t error_of_call = (call);                                                  \
-    if (error_of_call != cudaSuccess) return FailCuda(error_of_call, status, what);            \
+#define NS_TRY(call, what)                                                          \
+  do {                                                                              \
+    const cudaError_t error_of_call = (call);                                       \
+    if (error_of_call != cudaSuccess) return FailCuda(error_of_call, status, what); \
   } while (false)
 
 // ------------------------------------------------------------------ driver
@@ -93,8 +93,10 @@ int32_t Count(uint32_t* count, Status* status) {
   if (const int32_t code = CheckDriver(status); code != abi::kOk) return code;
   int found = 0;
   const cudaError_t error = cudaGetDeviceCount(&found);
-  if (error == cudaErrorNoDevice) found = 0;
-  else if (error != cudaSuccess) return Fail(abi::kUnavailable, status, "CUDA: %s", cudaGetErrorString(error));
+  if (error == cudaErrorNoDevice)
+    found = 0;
+  else if (error != cudaSuccess)
+    return Fail(abi::kUnavailable, status, "CUDA: %s", cudaGetErrorString(error));
   *count = static_cast<uint32_t>(found);
   return abi::kOk;
 }
@@ -127,10 +129,10 @@ int32_t Enter(const OpenDevice& device, Status* status) {
   return abi::kOk;
 }
 
-#define NS_ENTER(device)                                            \
-  do {                                                              \
-    const int32_t entered = Enter(device, status);                  \
-    if (entered != abi::kOk) return entered;                        \
+#define NS_ENTER(device)                           \
+  do {                                             \
+    const int32_t entered = Enter(device, status); \
+    if (entered != abi::kOk) return entered;       \
   } while (false)
 
 int32_t Describe(uint32_t index, abi::Info* info, Status* status) {
@@ -233,7 +235,8 @@ int32_t LaunchOne(OpenDevice& device, const abi::LaunchRecord& launch, const uns
   const KernelId id = static_cast<KernelId>(launch.kernel);
   const void* function = launch.kernel < kNumKernels ? LinearFunction(id) : nullptr;
   if (function == nullptr && launch.kernel < kNumKernels) function = OtherFunction(id);
-  if (function == nullptr) return Fail(abi::kLost, status, "CUDA: there is no kernel %u (of %s)", launch.kernel, launch.op);
+  if (function == nullptr)
+    return Fail(abi::kLost, status, "CUDA: there is no kernel %u (of %s)", launch.kernel, launch.op);
   constexpr uint32_t kAlways = 48 << 10;  // shared memory that needs no permission
   cudaError_t error = cudaSuccess;
   if (launch.shared_bytes > kAlways && launch.shared_bytes > device.shared_bytes[launch.kernel]) {
@@ -267,8 +270,9 @@ int32_t Run(void* opaque, const abi::LaunchRecord* launches, uint32_t count, con
     if (!device.checked) continue;
     const cudaError_t error = cudaStreamSynchronize(device.stream);
     if (error != cudaSuccess) {
-      return Fail(abi::kLost, status, "CUDA: kernel %s of %s: %s (%s)", KernelName(static_cast<KernelId>(launches[i].kernel)),
-                  launches[i].op, cudaGetErrorString(error), cudaGetErrorName(error));
+      return Fail(abi::kLost, status, "CUDA: kernel %s of %s: %s (%s)",
+                  KernelName(static_cast<KernelId>(launches[i].kernel)), launches[i].op, cudaGetErrorString(error),
+                  cudaGetErrorName(error));
     }
   }
   if (count != 0) Queued(device, launches[0].op, launches[count - 1].op, count);
@@ -359,10 +363,24 @@ int32_t Wait(void* opaque, Status* status) {
   return abi::kOk;
 }
 
-constexpr abi::Functions kFunctions = {abi::kVersion, sizeof(abi::Functions), abi::Fingerprint(), Count,  Describe,
-                                       Open,          Close,                  Allocate,           Release, AllocatePinned,
-                                       ReleasePinned, Copy,                   Clear,              Run,     MakeGraph,
-                                       RunGraph,      ReleaseGraph,           Wait};
+constexpr abi::Functions kFunctions = {abi::kVersion,
+                                       sizeof(abi::Functions),
+                                       abi::Fingerprint(),
+                                       Count,
+                                       Describe,
+                                       Open,
+                                       Close,
+                                       Allocate,
+                                       Release,
+                                       AllocatePinned,
+                                       ReleasePinned,
+                                       Copy,
+                                       Clear,
+                                       Run,
+                                       MakeGraph,
+                                       RunGraph,
+                                       ReleaseGraph,
+                                       Wait};
 
 }  // namespace
 }  // namespace nextscale::cuda

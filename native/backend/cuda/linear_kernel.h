@@ -1,8 +1,8 @@
 // Linear layers and 3×3 convolutions on tensor cores.
 //
-// Every output element is one chain of m16n8k16 products over k in ascending order, in all tile shapes, so a row's result
-// does not depend on the batch that it is in. (LinearFewRows has the operands' roles exchanged; that the hardware then
-// rounds alike is checked by a device test, not assumed elsewhere.)
+// Every output element is one chain of m16n8k16 products over k in ascending order, in all tile shapes, so a row's
+// result does not depend on the batch that it is in. (LinearFewRows has the operands' roles exchanged; that the
+// hardware then rounds alike is checked by a device test, not assumed elsewhere.)
 #pragma once
 
 #include "native/backend/cuda/thread.h"
@@ -27,7 +27,8 @@ NS_DEVICE void StoreQkv(const Thread& thread, const LinearArgs& args, bool insid
     for (int mask = 8; mask != 0; mask /= 2) squares += thread.ShuffleXor(squares, mask);
     if (inside && part != 2) {
       const float norm = SquareRoot(squares);
-      const float factor = (part == 0 ? args.head_factor[within / args.head_dim] : 1.0f) / (norm > 1e-12f ? norm : 1e-12f);
+      const float factor =
+          (part == 0 ? args.head_factor[within / args.head_dim] : 1.0f) / (norm > 1e-12f ? norm : 1e-12f);
       for (float& value : y) value *= factor;
     }
   }
@@ -110,7 +111,8 @@ NS_DEVICE const T* InputPiece(const LinearArgs& args, uint32_t row, uint32_t k) 
 
 // Starts the copies of one stage's rows of a, 128 bytes each.
 template <typename T, typename Shape, bool kConv>
-NS_DEVICE void LoadInput(const Thread& thread, const LinearArgs& args, unsigned char* stage, uint32_t row0, uint32_t k0) {
+NS_DEVICE void LoadInput(const Thread& thread, const LinearArgs& args, unsigned char* stage, uint32_t row0,
+                         uint32_t k0) {
   constexpr int kPieces = kTileK / 8;
   NS_UNROLL
   for (int i = 0; i < Shape::kRows * kPieces / Shape::kThreads; ++i) {
@@ -125,7 +127,8 @@ NS_DEVICE void LoadInput(const Thread& thread, const LinearArgs& args, unsigned 
 template <typename Shape>
 NS_DEVICE void LoadWeights(const Thread& thread, const LinearArgs& args, unsigned char* stage, uint32_t column0,
                            uint32_t step) {
-  constexpr uint32_t kColumns = Shape::kColumns < kWeightTile ? Shape::kColumns : kWeightTile;  // that are one straight line
+  constexpr uint32_t kColumns =
+      Shape::kColumns < kWeightTile ? Shape::kColumns : kWeightTile;  // that are one straight line
   constexpr int kTilePieces = kColumns * kTileK * 2 / 16;
   static_assert(kTilePieces % Shape::kThreads == 0 && kTileK == kWeightTile);
   unsigned char* to = stage + Shape::kRows * kTileK * 2 + thread.index() * 16;
@@ -154,12 +157,14 @@ NS_DEVICE void MultiplyStage(const Thread& thread, const unsigned char* stage, i
     NS_UNROLL
     for (int i = 0; i < Shape::kWarpRows / 16; ++i) {
       const int row = warp_row + i * 16 + LoadARow(lane), piece = step * 2 + LoadAChunk(lane);
-      thread.LoadMatrices(a[i], stage + SwizzledOffset<kPieces>(static_cast<uint32_t>(row), static_cast<uint32_t>(piece)));
+      thread.LoadMatrices(a[i],
+                          stage + SwizzledOffset<kPieces>(static_cast<uint32_t>(row), static_cast<uint32_t>(piece)));
     }
     NS_UNROLL
     for (int j = 0; j < Shape::kWarpColumns / 16; ++j) {
       const int row = warp_column + j * 16 + LoadBRow(lane), piece = step * 2 + LoadBChunk(lane);
-      thread.LoadMatrices(b[j], weights + SwizzledOffset<kPieces>(static_cast<uint32_t>(row), static_cast<uint32_t>(piece)));
+      thread.LoadMatrices(b[j],
+                          weights + SwizzledOffset<kPieces>(static_cast<uint32_t>(row), static_cast<uint32_t>(piece)));
     }
     NS_UNROLL
     for (int i = 0; i < Shape::kWarpRows / 16; ++i) {
@@ -218,11 +223,12 @@ NS_DEVICE void LinearTile(const Thread& thread, const LinearArgs& args) {
 }
 
 // The same tile by wgmma, for sm_90a: two warpgroups, each 64 × 128 outputs. One thread asks the bulk copy engine for a
-// stage's tiles of the weights, all copy rows of a; the products of a stage run while the copies of a later one are under
-// way. Needs and grid: as LinearTile.
+// stage's tiles of the weights, all copy rows of a; the products of a stage run while the copies of a later one are
+// under way. Needs and grid: as LinearTile.
 template <typename T, typename Shape, bool kConv>
 NS_DEVICE void LinearWide(const Thread& thread, const LinearArgs& args) {
-  static_assert(Shape::kRows == 128 && Shape::kColumns == 128 && Shape::kThreads == 256 && Shape::kStageBytes % 1024 == 0);
+  static_assert(Shape::kRows == 128 && Shape::kColumns == 128 && Shape::kThreads == 256 &&
+                Shape::kStageBytes % 1024 == 0);
   const uint32_t row0 = thread.block_x() * Shape::kRows, column0 = thread.block_y() * Shape::kColumns;
   const int warp_row = thread.warp() * 16;  // warps 0..3: the first 64 rows
   const uint32_t num_steps = DivideUp(args.k, kTileK);
@@ -364,8 +370,9 @@ NS_DEVICE void LinearFewRows(const Thread& thread, const LinearArgs& args) {
 
 // ------------------------------------------------------------------ any shape, any format
 
-// One chain of fused multiply-adds in f32 per output, over k in ascending order: equal to the CPU's bit for bit where the
-// formats are. For checking, and for shapes that the tensor cores' path does not take. Grid: row tiles × column tiles.
+// One chain of fused multiply-adds in f32 per output, over k in ascending order: equal to the CPU's bit for bit where
+// the formats are. For checking, and for shapes that the tensor cores' path does not take. Grid: row tiles × column
+// tiles.
 NS_DEVICE void LinearPlain(const Thread& thread, const LinearArgs& args) {
   constexpr int kStride = kPlainTile + 4;
   float* const a_tile = reinterpret_cast<float*>(thread.shared());  // [kPlainK][kStride]
@@ -385,8 +392,9 @@ NS_DEVICE void LinearPlain(const Thread& thread, const LinearArgs& args) {
         if (at != kOutside) a = Load(args.dtype, args.a, at);
       }
       if (k < args.k && column < args.n) {
-        w = Load(args.dtype, args.weights, args.dtype == DType::kF32 ? uint64_t{column} * args.k + k
-                                                                     : WeightPiece(column, k, args.k) / 2 + k % 8);
+        w = Load(
+            args.dtype, args.weights,
+            args.dtype == DType::kF32 ? uint64_t{column} * args.k + k : WeightPiece(column, k, args.k) / 2 + k % 8);
       }
       a_tile[within * kStride + row] = a;
       w_tile[within * kStride + row] = w;
@@ -418,8 +426,8 @@ NS_DEVICE void LinearPlain(const Thread& thread, const LinearArgs& args) {
 
 // SplitHeads on its own. One warp per (row, head, part); grid: DivideUp(M · H · 3, warps of a block).
 NS_DEVICE void SplitHeadsWarp(const Thread& thread, const SplitHeadsArgs& args) {
-  const uint32_t work = thread.block_x() * static_cast<uint32_t>(thread.num_threads() / 32) +
-                        static_cast<uint32_t>(thread.warp());
+  const uint32_t work =
+      thread.block_x() * static_cast<uint32_t>(thread.num_threads() / 32) + static_cast<uint32_t>(thread.warp());
   const uint32_t part = work % 3, head = work / 3 % args.num_heads, row = work / 3 / args.num_heads;
   if (row >= args.num_rows) return;
   const uint32_t width = args.num_heads * args.head_dim, lane = static_cast<uint32_t>(thread.lane());
@@ -437,9 +445,11 @@ NS_DEVICE void SplitHeadsWarp(const Thread& thread, const SplitHeadsArgs& args) 
   const uint64_t row_bytes = uint64_t{2} * width * ElementBytes(args.kv.dtype);
   for (uint32_t d = lane; d < args.head_dim; d += 32) {
     const float value = factor * Load(args.dtype, args.qkv, from + d);
-    if (part == 0) Store(args.dtype, args.qkv, from + d, value);
-    else Store(args.kv.dtype, KvRow(args.kv, args.row_slots[row], row_bytes),
-               (part - 1) * width + head * args.head_dim + d, value);
+    if (part == 0)
+      Store(args.dtype, args.qkv, from + d, value);
+    else
+      Store(args.kv.dtype, KvRow(args.kv, args.row_slots[row], row_bytes),
+            (part - 1) * width + head * args.head_dim + d, value);
   }
 }
 

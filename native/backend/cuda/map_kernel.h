@@ -7,7 +7,8 @@
 namespace nextscale::cuda::NS_SIDE {
 
 NS_DEVICE uint64_t GlobalIndex(const Thread& thread) {
-  return uint64_t{thread.block_x()} * static_cast<uint32_t>(thread.num_threads()) + static_cast<uint32_t>(thread.index());
+  return uint64_t{thread.block_x()} * static_cast<uint32_t>(thread.num_threads()) +
+         static_cast<uint32_t>(thread.index());
 }
 
 // The four inputs of one output coordinate and their weights: a = −0.75, half-pixel centres, clamped.
@@ -146,8 +147,10 @@ NS_DEVICE void MapToImage(const Thread& thread, const MapToImageArgs& args) {
   if (pixel >= args.num_pixels) return;
   const float x = args.map[pixel * args.stride + c];
   const float value = ((x >= 1.0f ? 1.0f : x > -1.0f ? x : -1.0f) + 1.0f) * 0.5f;  // NaN is black
-  if (args.planar != nullptr) args.planar[uint64_t{c} * args.num_pixels + pixel] = value;
-  else args.bytes[index] = static_cast<uint8_t>(Multiply(value, 255.0f) + 0.5f);
+  if (args.planar != nullptr)
+    args.planar[uint64_t{c} * args.num_pixels + pixel] = value;
+  else
+    args.bytes[index] = static_cast<uint8_t>(Multiply(value, 255.0f) + 0.5f);
 }
 
 }  // namespace nextscale::cuda::NS_SIDE

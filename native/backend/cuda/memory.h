@@ -1,5 +1,5 @@
-// Device memory that is kept when a buffer goes, for the next one of its size: generations come and go without a call of
-// the driver, and find the same addresses again, so that their lists of launches are equal (graph_cache.h).
+// Device memory that is kept when a buffer goes, for the next one of its size: generations come and go without a call
+// of the driver, and find the same addresses again, so that their lists of launches are equal (graph_cache.h).
 //
 // Everything runs in one queue, so memory may be used again as soon as its last use was queued.
 #pragma once

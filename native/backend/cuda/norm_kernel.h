@@ -76,8 +76,8 @@ NS_DEVICE void GroupGains(const Thread& thread, const GroupNormArgs& args) {
 
 // One thread per number.
 NS_DEVICE void NormalizeMap(const Thread& thread, const NormalizeMapArgs& args) {
-  const uint64_t index = uint64_t{thread.block_x()} * static_cast<uint32_t>(thread.num_threads()) +
-                         static_cast<uint32_t>(thread.index());
+  const uint64_t index =
+      uint64_t{thread.block_x()} * static_cast<uint32_t>(thread.num_threads()) + static_cast<uint32_t>(thread.index());
   const uint64_t pixel = index / args.width;
   const uint32_t c = static_cast<uint32_t>(index % args.width);
   if (pixel >= args.num_pixels) return;

@@ -63,10 +63,11 @@ inline void CheckLinear(const LinearArgs& args) {
                DTypeName(args.out_dtype));
   }
   if (args.epilogue == LinearEpilogue::kQkv) {
-    NS_REQUIRE(FusesQkv(args) && args.row_slots != nullptr && (args.kv.pool != nullptr || args.kv.tail != nullptr),
-               ErrorCode::kInvalidArgument,
-               "linear: the qkv epilogue needs half precision, heads of 64, n = 3 C, slots and 16-byte alignment; found ",
-               DTypeName(args.dtype), ", heads of ", args.head_dim, ", n = ", args.n);
+    NS_REQUIRE(
+        FusesQkv(args) && args.row_slots != nullptr && (args.kv.pool != nullptr || args.kv.tail != nullptr),
+        ErrorCode::kInvalidArgument,
+        "linear: the qkv epilogue needs half precision, heads of 64, n = 3 C, slots and 16-byte alignment; found ",
+        DTypeName(args.dtype), ", heads of ", args.head_dim, ", n = ", args.n);
   } else {
     const uint32_t columns = std::max(args.n, args.padded_n);
     NS_REQUIRE(args.epilogue == LinearEpilogue::kResidual || args.out_stride >= columns, ErrorCode::kInvalidArgument,
@@ -108,20 +109,19 @@ inline LaunchShape LinearShapeOf(const LinearArgs& args, LinearPath path) {
       return {DivideUp(args.num_rows, NarrowTile::kRows), DivideUp(columns, NarrowTile::kColumns), 1,
               NarrowTile::kThreads, NarrowTile::kSharedBytes};
     case LinearPath::kSmallTile:
-      return {DivideUp(args.num_rows, SmallTile::kRows), DivideUp(columns, SmallTile::kColumns), 1,
-              SmallTile::kThreads, SmallTile::kSharedBytes};
+      return {DivideUp(args.num_rows, SmallTile::kRows), DivideUp(columns, SmallTile::kColumns), 1, SmallTile::kThreads,
+              SmallTile::kSharedBytes};
     case LinearPath::kLargeTile:
-      return {DivideUp(args.num_rows, LargeTile::kRows), DivideUp(columns, LargeTile::kColumns), 1,
-              LargeTile::kThreads, LargeTile::kSharedBytes};
+      return {DivideUp(args.num_rows, LargeTile::kRows), DivideUp(columns, LargeTile::kColumns), 1, LargeTile::kThreads,
+              LargeTile::kSharedBytes};
     case LinearPath::kWide:
-      return {DivideUp(args.num_rows, LargeTile::kRows), DivideUp(columns, LargeTile::kColumns), 1,
-              LargeTile::kThreads, kWideSharedBytes};
+      return {DivideUp(args.num_rows, LargeTile::kRows), DivideUp(columns, LargeTile::kColumns), 1, LargeTile::kThreads,
+              kWideSharedBytes};
     case LinearPath::kPlain:
       break;
   }
   constexpr uint32_t kTile = kPlainTile;
-  return {DivideUp(args.num_rows, kTile), DivideUp(columns, kTile), 1, kPlainThreads,
-          kPlainSharedBytes};
+  return {DivideUp(args.num_rows, kTile), DivideUp(columns, kTile), 1, kPlainThreads, kPlainSharedBytes};
 }
 
 inline KernelId LinearKernelOf(LinearPath path, DType dtype, bool is_conv) {
@@ -172,9 +172,8 @@ enum class AttentionPath { kPlain, kWide, kOneWarp64, kFourWarps64, kOneWarp128,
 inline void CheckAttention(const AttentionArgs& args) {
   NS_REQUIRE(args.head_dim >= 1 && args.head_dim <= kWideHeadDim, ErrorCode::kInvalidArgument,
              "attention: head_dim is ", args.head_dim, ", expected 1..", kWideHeadDim);
-  NS_REQUIRE(args.head_dim <= kPlainHeadDim || args.max_keys <= kWideKeys,
-             ErrorCode::kInvalidArgument, "attention: ", args.max_keys, " keys for heads of ", args.head_dim,
-             ", expected at most ", kWideKeys);
+  NS_REQUIRE(args.head_dim <= kPlainHeadDim || args.max_keys <= kWideKeys, ErrorCode::kInvalidArgument,
+             "attention: ", args.max_keys, " keys for heads of ", args.head_dim, ", expected at most ", kWideKeys);
   NS_REQUIRE(args.num_heads >= 1 && args.num_heads <= 65535 && args.num_sequences <= 65535, ErrorCode::kInvalidArgument,
              "attention: ", args.num_heads, " heads and ", args.num_sequences, " sequences, expected at most 65535");
   const uint32_t width = args.num_heads * args.head_dim;
@@ -292,8 +291,8 @@ inline void AddMapToImage(LaunchList& list, const MapToImageArgs& args, const ch
 
 inline uint32_t GroupNormPieces(uint32_t num_pixels) { return DivideUp(num_pixels, kPiecePixels); }
 inline void AddGroupNorm(LaunchList& list, const GroupNormArgs& args, const char* op) {
-  NS_REQUIRE(args.num_groups > 0 && args.channels % args.num_groups == 0, ErrorCode::kInvalidArgument, "group norm: ",
-             args.channels, " channels do not divide into ", args.num_groups, " groups");
+  NS_REQUIRE(args.num_groups > 0 && args.channels % args.num_groups == 0, ErrorCode::kInvalidArgument,
+             "group norm: ", args.channels, " channels do not divide into ", args.num_groups, " groups");
   if (args.num_pixels == 0) return;
   list.Add(KernelId::kGroupMoments, {GroupNormPieces(args.num_pixels), 1, 1, 32 * kGroupNormWarps, 0}, args, op);
   list.Add(KernelId::kGroupGains, {1, 1, 1, 32, 0}, args, op);
@@ -316,11 +315,10 @@ struct RowTableData {
     for (const RowSpan& span : row_spans) {
       const size_t covered = span_of_row.size();
       NS_REQUIRE(span.compact_row == covered && span.num_rows <= num_rows - covered, ErrorCode::kInvalidArgument,
-                 "row spans: one starts at ", span.compact_row, " with ", span.num_rows,
-                 " rows, expected to start at ", covered, " within ", num_rows);
+                 "row spans: one starts at ", span.compact_row, " with ", span.num_rows, " rows, expected to start at ",
+                 covered, " within ", num_rows);
       span_of_row.resize(covered + span.num_rows, static_cast<uint32_t>(spans.size()));
-      spans.push_back(
-          {span.modulation, static_cast<uint32_t>(span.compact_row), static_cast<uint32_t>(span.x_row)});
+      spans.push_back({span.modulation, static_cast<uint32_t>(span.compact_row), static_cast<uint32_t>(span.x_row)});
     }
     NS_REQUIRE(span_of_row.size() == num_rows, ErrorCode::kInvalidArgument, "row spans cover ", span_of_row.size(),
                " rows, expected ", num_rows);

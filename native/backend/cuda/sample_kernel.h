@@ -1,7 +1,8 @@
 // Guidance, top-k, top-p and the draw of one token, by one block of 256 threads, without sorting.
 //
-// Thresholds are found by descending through the digits of the logits' sort keys, four times 256 bins. Weights are summed
-// as integers in units of 2^-42 (the largest weight is 1), so that sums are exact and do not depend on their order.
+// Thresholds are found by descending through the digits of the logits' sort keys, four times 256 bins. Weights are
+// summed as integers in units of 2^-42 (the largest weight is 1), so that sums are exact and do not depend on their
+// order.
 #pragma once
 
 #include "native/backend/cuda/thread.h"
@@ -35,9 +36,7 @@ NS_DEVICE uint32_t SortKey(float logit) {
   const uint32_t bits = FloatBits(logit == 0.0f ? 0.0f : logit);
   return bits ^ ((bits >> 31) != 0 ? 0xFFFFFFFFu : 0x80000000u);
 }
-NS_DEVICE float LogitOfKey(uint32_t key) {
-  return FloatFromBits(key ^ ((key >> 31) != 0 ? 0x80000000u : 0xFFFFFFFFu));
-}
+NS_DEVICE float LogitOfKey(uint32_t key) { return FloatFromBits(key ^ ((key >> 31) != 0 ? 0x80000000u : 0xFFFFFFFFu)); }
 
 // e^(logit − largest) in units of 2^-42.
 NS_DEVICE uint64_t FixedWeight(float logit, float largest) {
@@ -133,8 +132,8 @@ NS_DEVICE Boundary FindBoundary(const Thread& thread, const float* row, uint32_t
 }
 
 // Inverse of the cumulative distribution over what is left, in index order.
-NS_DEVICE void Draw(const Thread& thread, const float* row, uint32_t count, Boundary boundary, uint32_t max_key, double u,
-                    SampleShared& shared) {
+NS_DEVICE void Draw(const Thread& thread, const float* row, uint32_t count, Boundary boundary, uint32_t max_key,
+                    double u, SampleShared& shared) {
   const uint32_t self = static_cast<uint32_t>(thread.index());
   const uint32_t share = DivideUp(count, kSampleThreads);
   const uint32_t first = self * share < count ? self * share : count;

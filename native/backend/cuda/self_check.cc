@@ -161,7 +161,8 @@ std::vector<float> SampleOf(Side& side) {
   constexpr size_t kTokens = 7, kCodes = 300;
   std::vector<float> values(kTokens * kCodes);
   for (size_t i = 0; i < values.size(); ++i) values[i] = static_cast<float>(i * 7919 % 2099) / 64.0f;  // all different
-  const Buffer logits = side.Floats(values), tokens = side.backend().Allocate(kTokens * sizeof(int32_t), "a self check");
+  const Buffer logits = side.Floats(values),
+               tokens = side.backend().Allocate(kTokens * sizeof(int32_t), "a self check");
   SampleArgs args;
   args.tokens = tokens.as<int32_t>();
   args.cond = logits.as<float>();
@@ -184,7 +185,8 @@ void SelfCheck(Backend& backend, Backend& reference, size_t num_multiprocessors)
   Compare("linear (narrow tiles)", device, cpu, [](Side& side) { return LinearOf(side, 70, 136, 520); });
   const size_t some = 64 * ((num_multiprocessors + 15) / 16) - 30;  // sixteen small tiles of columns
   Compare("linear (small tiles)", device, cpu, [some](Side& side) { return LinearOf(side, some, 1024, 328); });
-  const size_t rows = 128 * ((num_multiprocessors + 7) / 8) - 60;  // eight tiles of columns: enough for every multiprocessor
+  const size_t rows =
+      128 * ((num_multiprocessors + 7) / 8) - 60;  // eight tiles of columns: enough for every multiprocessor
   Compare("linear (large tiles)", device, cpu, [rows](Side& side) { return LinearOf(side, rows, 1024, 328); });
   Compare("attention (few rows)", device, cpu, [](Side& side) { return AttentionOf(side, 4); });
   Compare("attention", device, cpu, [](Side& side) { return AttentionOf(side, 150); });

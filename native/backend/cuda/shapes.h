@@ -19,7 +19,7 @@ struct TileShape {
   static constexpr int kStageBytes = (kRows + kColumns) * kTileK * 2;
   static constexpr int kStagedStride = kColumns + 4;  // of the f32 results on their way out
   static constexpr int kStagedBytes = kRows * kStagedStride * 4;
-  static constexpr int kSharedBytes = kStages * kStageBytes > kStagedBytes ? kStages * kStageBytes : kStagedBytes;
+  static constexpr int kSharedBytes = kStages * kStageBytes > kStagedBytes ? kStages* kStageBytes : kStagedBytes;
 };
 using LargeTile = TileShape<128, 128, 64, 32, 3>;
 // Behind the stages of a wide tile: a barrier for each, which counts the bytes of its weights.

@@ -1,8 +1,8 @@
 // Pinned host memory on its way to and from a device.
 //
-// Tables: appended to a host area that a region of the device mirrors, so an address on the device is known at once, and
-// what was appended since the last Push goes over in one copy. Uploads and downloads pass through pinned areas of their own.
-// Places are used again after Restart only, when the device has seen all of it.
+// Tables: appended to a host area that a region of the device mirrors, so an address on the device is known at once,
+// and what was appended since the last Push goes over in one copy. Uploads and downloads pass through pinned areas of
+// their own. Places are used again after Restart only, when the device has seen all of it.
 #pragma once
 
 #include <algorithm>
@@ -86,8 +86,8 @@ class TableArea {
   size_t pushed_ = 0;
 };
 
-// Copies between ordinary host memory and the device, in pieces when they are large. `wait` must empty the queue and then
-// call Deliver and Restart.
+// Copies between ordinary host memory and the device, in pieces when they are large. `wait` must empty the queue and
+// then call Deliver and Restart.
 class Transfers {
  public:
   Transfers(Device& device, size_t bytes) : device_(device), up_(device, bytes), down_(device, bytes) {}

@@ -1,6 +1,6 @@
 // What a kernel may do, as methods of `Thread`. Kernels are templates in *_kernel.h written against this class only, so
-// that the same source runs twice: by nvcc on a device (this file), and by a C++ compiler on the CPU, where twin/thread.h
-// executes every thread of a block as a fiber.
+// that the same source runs twice: by nvcc on a device (this file), and by a C++ compiler on the CPU, where
+// twin/thread.h executes every thread of a block as a fiber.
 #pragma once
 
 #if defined(__CUDACC__)
@@ -19,24 +19,24 @@
 #define NS_UNROLL NS_PRAGMA(unroll)
 #define NS_UNROLL_BY(count) NS_PRAGMA(unroll count)
 
-#define NS_WGMMA(format)                                                                                          \
-  asm volatile(                                                                                                   \
-      "{\n.reg .pred p;\nsetp.ne.b32 p, 1, 0;\nwgmma.mma_async.sync.aligned.m64n128k16.f32." format "." format " {" \
-          "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, " \
-          "%16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31, " \
-          "%32, %33, %34, %35, %36, %37, %38, %39, %40, %41, %42, %43, %44, %45, %46, %47, " \
-          "%48, %49, %50, %51, %52, %53, %54, %55, %56, %57, %58, %59, %60, %61, %62, %63" \
-      "}, %64, %65, p, 1, 1, 0, 0;\n}\n"                                                                          \
-      :                                                                                                           \
-          "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3]), "+f"(d[4]), "+f"(d[5]), "+f"(d[6]), "+f"(d[7]), \
-          "+f"(d[8]), "+f"(d[9]), "+f"(d[10]), "+f"(d[11]), "+f"(d[12]), "+f"(d[13]), "+f"(d[14]), "+f"(d[15]), \
-          "+f"(d[16]), "+f"(d[17]), "+f"(d[18]), "+f"(d[19]), "+f"(d[20]), "+f"(d[21]), "+f"(d[22]), "+f"(d[23]), \
-          "+f"(d[24]), "+f"(d[25]), "+f"(d[26]), "+f"(d[27]), "+f"(d[28]), "+f"(d[29]), "+f"(d[30]), "+f"(d[31]), \
-          "+f"(d[32]), "+f"(d[33]), "+f"(d[34]), "+f"(d[35]), "+f"(d[36]), "+f"(d[37]), "+f"(d[38]), "+f"(d[39]), \
-          "+f"(d[40]), "+f"(d[41]), "+f"(d[42]), "+f"(d[43]), "+f"(d[44]), "+f"(d[45]), "+f"(d[46]), "+f"(d[47]), \
-          "+f"(d[48]), "+f"(d[49]), "+f"(d[50]), "+f"(d[51]), "+f"(d[52]), "+f"(d[53]), "+f"(d[54]), "+f"(d[55]), \
-          "+f"(d[56]), "+f"(d[57]), "+f"(d[58]), "+f"(d[59]), "+f"(d[60]), "+f"(d[61]), "+f"(d[62]), "+f"(d[63])    \
-      : "l"(a), "l"(b)                                                                                            \
+#define NS_WGMMA(format)                                                                                            \
+  asm volatile(                                                                                                     \
+      "{\n.reg .pred p;\nsetp.ne.b32 p, 1, 0;\nwgmma.mma_async.sync.aligned.m64n128k16.f32." format "." format      \
+      " {"                                                                                                          \
+      "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, "                                      \
+      "%16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31, "                            \
+      "%32, %33, %34, %35, %36, %37, %38, %39, %40, %41, %42, %43, %44, %45, %46, %47, "                            \
+      "%48, %49, %50, %51, %52, %53, %54, %55, %56, %57, %58, %59, %60, %61, %62, %63"                              \
+      "}, %64, %65, p, 1, 1, 0, 0;\n}\n"                                                                            \
+      : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3]), "+f"(d[4]), "+f"(d[5]), "+f"(d[6]), "+f"(d[7]), "+f"(d[8]), \
+        "+f"(d[9]), "+f"(d[10]), "+f"(d[11]), "+f"(d[12]), "+f"(d[13]), "+f"(d[14]), "+f"(d[15]), "+f"(d[16]),      \
+        "+f"(d[17]), "+f"(d[18]), "+f"(d[19]), "+f"(d[20]), "+f"(d[21]), "+f"(d[22]), "+f"(d[23]), "+f"(d[24]),     \
+        "+f"(d[25]), "+f"(d[26]), "+f"(d[27]), "+f"(d[28]), "+f"(d[29]), "+f"(d[30]), "+f"(d[31]), "+f"(d[32]),     \
+        "+f"(d[33]), "+f"(d[34]), "+f"(d[35]), "+f"(d[36]), "+f"(d[37]), "+f"(d[38]), "+f"(d[39]), "+f"(d[40]),     \
+        "+f"(d[41]), "+f"(d[42]), "+f"(d[43]), "+f"(d[44]), "+f"(d[45]), "+f"(d[46]), "+f"(d[47]), "+f"(d[48]),     \
+        "+f"(d[49]), "+f"(d[50]), "+f"(d[51]), "+f"(d[52]), "+f"(d[53]), "+f"(d[54]), "+f"(d[55]), "+f"(d[56]),     \
+        "+f"(d[57]), "+f"(d[58]), "+f"(d[59]), "+f"(d[60]), "+f"(d[61]), "+f"(d[62]), "+f"(d[63])                   \
+      : "l"(a), "l"(b)                                                                                              \
       : "memory")
 
 namespace nextscale::cuda::device_side {
@@ -131,15 +131,15 @@ class Thread {
     asm volatile("cp.async.wait_group %0;\n" ::"n"(kPending) : "memory");
   }
 
-  // ---- bulk copies, on sm_90a only: one thread asks, and a barrier in shared memory counts the bytes as they arrive. A
-  // barrier's phases are complete when BarrierExpect was called once and all that it named is there.
+  // ---- bulk copies, on sm_90a only: one thread asks, and a barrier in shared memory counts the bytes as they arrive.
+  // A barrier's phases are complete when BarrierExpect was called once and all that it named is there.
 
   // By one thread; a Sync before anyone uses it.
   NS_DEVICE void BarrierInit(uint64_t* barrier) const {
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
-    asm volatile("mbarrier.init.shared::cta.b64 [%0], 1;\nfence.mbarrier_init.release.cluster;\n" ::"r"(
-                     SharedAddress(barrier))
-                 : "memory");
+    asm volatile(
+        "mbarrier.init.shared::cta.b64 [%0], 1;\nfence.mbarrier_init.release.cluster;\n" ::"r"(SharedAddress(barrier))
+        : "memory");
 #endif
   }
   NS_DEVICE void BarrierExpect(uint64_t* barrier, uint32_t bytes) const {
@@ -162,21 +162,21 @@ class Thread {
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
     uint32_t complete;
     do {
-      asm volatile(
-          "{\n.reg .pred p;\nmbarrier.try_wait.parity.shared::cta.b64 p, [%1], %2;\nselp.u32 %0, 1, 0, p;\n}\n"
-          : "=r"(complete)
-          : "r"(SharedAddress(barrier)), "r"(parity)
-          : "memory");
+      asm volatile("{\n.reg .pred p;\nmbarrier.try_wait.parity.shared::cta.b64 p, [%1], %2;\nselp.u32 %0, 1, 0, p;\n}\n"
+                   : "=r"(complete)
+                   : "r"(SharedAddress(barrier)), "r"(parity)
+                   : "memory");
     } while (complete == 0);
 #endif
   }
 
-  // ---- wgmma: products of a warpgroup (128 threads), on sm_90a only. Operands are tiles in shared memory, rows of 128 bytes
-  // of k, swizzled as SwizzledOffset<8> does, from addresses that are multiples of 1024.
+  // ---- wgmma: products of a warpgroup (128 threads), on sm_90a only. Operands are tiles in shared memory, rows of 128
+  // bytes of k, swizzled as SwizzledOffset<8> does, from addresses that are multiples of 1024.
 
   // Of rows from `tile` on. Plus 2 is the next 16 numbers of k.
   NS_DEVICE uint64_t TileDescriptor(const unsigned char* tile) const { return EncodeTile(SharedAddress(tile)); }
-  // What this thread wrote to shared memory, copies that have arrived included, becomes visible to wgmma (after a Sync).
+  // What this thread wrote to shared memory, copies that have arrived included, becomes visible to wgmma (after a
+  // Sync).
   NS_DEVICE void FenceForWgmma() const {
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
     asm volatile("fence.proxy.async.shared::cta;\n" ::: "memory");
@@ -188,8 +188,8 @@ class Thread {
     asm volatile("wgmma.fence.sync.aligned;\n" ::: "memory");
 #endif
   }
-  // d += a · bᵀ, m64n128k16, f32 sums; begins only. d [4 i + e]: row 16 · (warp of the group) + AccumulatorRow(lane, e),
-  // column 8 i + AccumulatorColumn(lane, e).
+  // d += a · bᵀ, m64n128k16, f32 sums; begins only. d [4 i + e]: row 16 · (warp of the group) + AccumulatorRow(lane,
+  // e), column 8 i + AccumulatorColumn(lane, e).
   NS_DEVICE void Wgmma(BF16, float (&d)[64], uint64_t a, uint64_t b) const {
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
     NS_WGMMA("bf16");
@@ -257,9 +257,12 @@ NS_DEVICE float Load(DType dtype, const void* memory, uint64_t index) {
   return ToFloat(static_cast<const F16*>(memory)[index]);
 }
 NS_DEVICE void Store(DType dtype, void* memory, uint64_t index, float x) {
-  if (dtype == DType::kF32) FromFloat(x, static_cast<float*>(memory)[index]);
-  else if (dtype == DType::kBF16) FromFloat(x, static_cast<BF16*>(memory)[index]);
-  else FromFloat(x, static_cast<F16*>(memory)[index]);
+  if (dtype == DType::kF32)
+    FromFloat(x, static_cast<float*>(memory)[index]);
+  else if (dtype == DType::kBF16)
+    FromFloat(x, static_cast<BF16*>(memory)[index]);
+  else
+    FromFloat(x, static_cast<F16*>(memory)[index]);
 }
 
 struct alignas(16) Float4 {

@@ -1,5 +1,5 @@
-// A device made of the kernels' twins: memory is the process's, and every launch runs on the CPU when it is issued. With
-// switches and counters for tests: a limit of memory, a failure at a chosen launch.
+// A device made of the kernels' twins: memory is the process's, and every launch runs on the CPU when it is issued.
+// With switches and counters for tests: a limit of memory, a failure at a chosen launch.
 #pragma once
 
 #include <cstring>
@@ -51,7 +51,7 @@ class TwinDevice final : public Device {
     NS_REQUIRE(bytes <= control_->memory_limit - control_->bytes, ErrorCode::kOutOfMemory, "CUDA: allocating ", bytes,
                " bytes for ", what, ": out of memory");
     // Exactly as many bytes as were asked for, so that a sanitizer sees every step beside them.
-    void* const memory = ::operator new(bytes, std::align_val_t{256});
+    void* const memory = ::operator new (bytes, std::align_val_t{256});
     std::memset(memory, 0xFF, bytes);
     sizes_[memory] = bytes;
     control_->bytes += bytes;
@@ -63,10 +63,10 @@ class TwinDevice final : public Device {
     std::lock_guard lock(mutex_);
     control_->bytes -= sizes_[memory];
     sizes_.erase(memory);
-    ::operator delete(memory, std::align_val_t{256});
+    ::operator delete (memory, std::align_val_t{256});
   }
-  void* AllocatePinned(size_t bytes) override { return ::operator new(bytes, std::align_val_t{256}); }
-  void FreePinned(void* memory) noexcept override { ::operator delete(memory, std::align_val_t{256}); }
+  void* AllocatePinned(size_t bytes) override { return ::operator new (bytes, std::align_val_t{256}); }
+  void FreePinned(void* memory) noexcept override { ::operator delete (memory, std::align_val_t{256}); }
 
   void CopyIn(void* to, const void* pinned, size_t bytes) override { Copy(to, pinned, bytes); }
   void CopyOut(void* pinned, const void* from, size_t bytes) override { Copy(pinned, from, bytes); }
@@ -125,14 +125,14 @@ class TwinDevice final : public Device {
     const twin_side::Machine::Grid grid{launch.shape.x, launch.shape.y, launch.shape.z};
     const int threads = static_cast<int>(launch.shape.threads);
     switch (launch.kernel) {
-#define NS_CALL(name, Args, most_threads, blocks, function)                                     \
-  case KernelId::k##name: {                                                                     \
-    using namespace twin_side;                                                                  \
-    Args args;                                                                                  \
-    NS_CHECK(launch.args_bytes == sizeof args && threads <= static_cast<int>(most_threads));    \
-    std::memcpy(&args, bytes, sizeof args);                                                     \
+#define NS_CALL(name, Args, most_threads, blocks, function)                                                           \
+  case KernelId::k##name: {                                                                                           \
+    using namespace twin_side;                                                                                        \
+    Args args;                                                                                                        \
+    NS_CHECK(launch.args_bytes == sizeof args && threads <= static_cast<int>(most_threads));                          \
+    std::memcpy(&args, bytes, sizeof args);                                                                           \
     machine_.Launch(grid, threads, launch.shape.shared_bytes, [&](const Thread& thread) { function(thread, args); }); \
-    return;                                                                                     \
+    return;                                                                                                           \
   }
       NS_CUDA_KERNELS(NS_CALL)
 #undef NS_CALL

@@ -1,5 +1,6 @@
-// The CPU's side of thread.h: every thread of a block is a fiber, and the operations of a warp or a block are executed when
-// the last of its threads has arrived. A kernel's source runs here unchanged, with stricter rules than a device has:
+// The CPU's side of thread.h: every thread of a block is a fiber, and the operations of a warp or a block are executed
+// when the last of its threads has arrived. A kernel's source runs here unchanged, with stricter rules than a device
+// has:
 //  - shared memory starts as NaN, and the target of an asynchronous copy is NaN from its issue until it is waited for:
 //    both a read too early and an overwrite too early show;
 //  - threads run in an order drawn from a seed, so results that depend on it change;
@@ -131,7 +132,8 @@ class Machine {
   void Fail(std::string message) {
     if (failure_.empty()) failure_ = std::move(message);
   }
-  // swapcontext asks the kernel for the signal mask at every switch; a jump does not. Sanitizers follow the former only.
+  // swapcontext asks the kernel for the signal mask at every switch; a jump does not. Sanitizers follow the former
+  // only.
   void Yield(int thread) {
     Fiber& fiber = fibers_[static_cast<size_t>(thread)];
 #if defined(__SANITIZE_ADDRESS__)
@@ -182,11 +184,11 @@ class Machine {
   std::vector<unsigned char> shared_;
   unsigned char* shared_base_ = nullptr;
   size_t shared_bytes_ = 0;
-  std::deque<Fiber> fibers_;    // stable addresses
+  std::deque<Fiber> fibers_;  // stable addresses
   std::vector<size_t> order_;
   std::vector<std::unique_ptr<unsigned char[]>> stacks_;
   std::vector<Meeting> warps_, groups_;
-  std::vector<Products> products_;  // of each warpgroup
+  std::vector<Products> products_;      // of each warpgroup
   std::map<size_t, Barrier> barriers_;  // by place in shared memory
   Meeting whole_;
   ucontext_t scheduler_{};
@@ -271,9 +273,12 @@ class Thread {
     if (fiber().pending_groups > kPending) fiber().unfenced = true;
     while (fiber().pending_groups > kPending) {
       const Machine::Copy copy = copies[used++];
-      if (copy.committed_mark) --fiber().pending_groups;
-      else if (copy.inside) std::memcpy(copy.to, copy.from, 16);
-      else std::memset(copy.to, 0, 16);
+      if (copy.committed_mark)
+        --fiber().pending_groups;
+      else if (copy.inside)
+        std::memcpy(copy.to, copy.from, 16);
+      else
+        std::memset(copy.to, 0, 16);
     }
     copies.erase(copies.begin(), copies.begin() + static_cast<ptrdiff_t>(used));
   }
@@ -313,8 +318,8 @@ class Thread {
     }
   }
 
-  // ---- wgmma. Sums are NaN from the first product to the wait; operands are read at once, and compared at the wait with what
-  // then stands in their place.
+  // ---- wgmma. Sums are NaN from the first product to the wait; operands are read at once, and compared at the wait
+  // with what then stands in their place.
   uint64_t TileDescriptor(const unsigned char* tile) const {
     if ((tile - machine_.shared_base_) % 1024 != 0) machine_.Fail("wgmma of a tile that is not 1024-byte aligned");
     return EncodeTile(static_cast<uint32_t>(tile - machine_.shared_base_));

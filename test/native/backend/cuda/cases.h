@@ -243,8 +243,8 @@ struct PoolShape {
 };
 
 // The fused qkv epilogue, or (fused = false) a stored qkv and SplitHeads.
-inline void CheckQkv(Runner& runner, uint32_t m, uint32_t num_heads, uint32_t head_dim, uint32_t k, DType dtype, DType kv_dtype,
-              bool normalised, bool fused, uint32_t num_multiprocessors, uint64_t seed) {
+inline void CheckQkv(Runner& runner, uint32_t m, uint32_t num_heads, uint32_t head_dim, uint32_t k, DType dtype,
+                     DType kv_dtype, bool normalised, bool fused, uint32_t num_multiprocessors, uint64_t seed) {
   const uint32_t width = num_heads * head_dim;
   Random random(seed);
   LinearShape shape{m, 3 * width, k, dtype, dtype};
@@ -321,13 +321,16 @@ inline void CheckQkv(Runner& runner, uint32_t m, uint32_t num_heads, uint32_t he
   if (!fused) {  // k and v of the stored matrix are not part of the result
     const size_t size = DTypeBytes(dtype);
     for (size_t row = 0; row < m; ++row) {
-      std::fill_n(found.begin() + static_cast<ptrdiff_t>((row * args.out_stride + width) * size), 2 * width * size, 0xFF);
+      std::fill_n(found.begin() + static_cast<ptrdiff_t>((row * args.out_stride + width) * size), 2 * width * size,
+                  0xFF);
     }
   }
   ASSERT_NO_FATAL_FAILURE(out.Check(found, loss * Tolerance(dtype))) << "q, seed " << seed;
   const double tolerance = std::max(loss * Tolerance(kv_dtype), fused ? 0.0 : loss * Tolerance(dtype));
-  ASSERT_NO_FATAL_FAILURE(pool.Check(runner.Download(pool_at, pool.bytes().size()), tolerance)) << "pool, seed " << seed;
-  ASSERT_NO_FATAL_FAILURE(tail.Check(runner.Download(tail_at, tail.bytes().size()), tolerance)) << "tail, seed " << seed;
+  ASSERT_NO_FATAL_FAILURE(pool.Check(runner.Download(pool_at, pool.bytes().size()), tolerance))
+      << "pool, seed " << seed;
+  ASSERT_NO_FATAL_FAILURE(tail.Check(runner.Download(tail_at, tail.bytes().size()), tolerance))
+      << "tail, seed " << seed;
 }
 
 // The bytes of a row are the same in every tile shape and batch.
@@ -344,7 +347,8 @@ inline void CheckRowsDoNotDependOnBatch(Runner& runner, DType dtype, uint64_t se
   const bool has_wgmma = std::exchange(runner.has_wgmma, false);
   runner.Linear(args, 1);
   runner.has_wgmma = has_wgmma;
-  ASSERT_EQ(runner.Download(to, count), large) << "the large tile by mma; before it by " << (has_wgmma ? "wgmma" : "mma");
+  ASSERT_EQ(runner.Download(to, count), large)
+      << "the large tile by mma; before it by " << (has_wgmma ? "wgmma" : "mma");
   runner.Linear(args, 6);
   ASSERT_EQ(runner.Download(to, count), large) << "small tile";
   runner.Linear(args, ~0u);
@@ -364,7 +368,7 @@ inline void CheckRowsDoNotDependOnBatch(Runner& runner, DType dtype, uint64_t se
 // ------------------------------------------------------------------ convolution
 
 inline void CheckConv(Runner& runner, ConvShape shape, uint32_t images, uint32_t height, uint32_t width, uint32_t cin,
-               uint32_t cout, DType dtype, bool residual, uint32_t num_multiprocessors, uint64_t seed) {
+                      uint32_t cout, DType dtype, bool residual, uint32_t num_multiprocessors, uint64_t seed) {
   Random random(seed);
   const auto side = [&](uint32_t x) { return shape == ConvShape::kUp ? 2 * x : shape == ConvShape::kDown ? x / 2 : x; };
   const uint32_t out_height = side(height), out_width = side(width), rows = images * out_height * out_width;
@@ -394,13 +398,16 @@ inline void CheckConv(Runner& runner, ConvShape shape, uint32_t images, uint32_t
           for (int dy = 0; dy < 3; ++dy) {
             for (int dx = 0; dx < 3; ++dx) {
               int iy = static_cast<int>(y), ix = static_cast<int>(x);
-              if (shape == ConvShape::kDown) iy = 2 * iy + dy, ix = 2 * ix + dx;
-              else iy += dy - 1, ix += dx - 1;
+              if (shape == ConvShape::kDown)
+                iy = 2 * iy + dy, ix = 2 * ix + dx;
+              else
+                iy += dy - 1, ix += dx - 1;
               if (iy < 0 || ix < 0) continue;
               if (shape == ConvShape::kUp) iy >>= 1, ix >>= 1;
               if (iy >= static_cast<int>(height) || ix >= static_cast<int>(width)) continue;
               for (uint32_t c = 0; c < cin; ++c) {
-                const size_t from = ((size_t{b} * height + static_cast<uint32_t>(iy)) * width + static_cast<uint32_t>(ix)) * cin + c;
+                const size_t from =
+                    ((size_t{b} * height + static_cast<uint32_t>(iy)) * width + static_cast<uint32_t>(ix)) * cin + c;
                 sum += static_cast<double>(in[from]) *
                        static_cast<double>(weights[(size_t{o} * 9 + static_cast<size_t>(dy * 3 + dx)) * cin + c]);
               }
@@ -431,11 +438,12 @@ struct AttentionData {
   uint32_t num_rows = 0, width;
   Bytes q_bytes, pool_bytes, tail_bytes;
 
-  AttentionData(uint32_t num_heads, uint32_t head_dim, DType dtype, DType kv_dtype, const std::vector<SequenceShape>& shape,
-                uint32_t pad, Random& random)
+  AttentionData(uint32_t num_heads, uint32_t head_dim, DType dtype, DType kv_dtype,
+                const std::vector<SequenceShape>& shape, uint32_t pad, Random& random)
       : width(num_heads * head_dim) {
     uint32_t num_slots = 3, num_tail = 0;
-    for (const SequenceShape& s : shape) num_slots += s.num_keys - s.tail_rows, num_tail += s.tail_rows, num_rows += s.num_rows;
+    for (const SequenceShape& s : shape)
+      num_slots += s.num_keys - s.tail_rows, num_tail += s.tail_rows, num_rows += s.num_rows;
     std::vector<uint32_t> order(num_slots);
     std::iota(order.begin(), order.end(), 0u);
     for (uint32_t i = num_slots; i > 1; --i) std::swap(order[i - 1], order[random.Index(0, i - 1)]);
@@ -449,8 +457,10 @@ struct AttentionData {
     size_t row = 0, slot = 0, tail_row = 0;
     for (const SequenceShape& s : shape) {
       const size_t cached = s.num_keys - s.tail_rows;
-      sequences.push_back({row, s.num_rows, {kv_dtype, nullptr, std::span<const uint32_t>(order).subspan(slot, cached),
-                                             tail_base + tail_row * row_bytes, s.tail_rows}});
+      sequences.push_back({row,
+                           s.num_rows,
+                           {kv_dtype, nullptr, std::span<const uint32_t>(order).subspan(slot, cached),
+                            tail_base + tail_row * row_bytes, s.tail_rows}});
       row += s.num_rows, slot += cached, tail_row += s.tail_rows;
     }
     tables.Build(sequences, tail_base, row_bytes, num_rows);
@@ -468,7 +478,7 @@ struct AttentionData {
     q_bytes = Encode(q, dtype);
   }
 
-    void Upload(Runner& runner) {
+  void Upload(Runner& runner) {
     args.q = runner.Upload(q_bytes);
     args.kv.pool = runner.Upload(pool_bytes);
     args.kv.tail = runner.Upload(tail_bytes);
@@ -483,7 +493,7 @@ struct AttentionData {
 };
 
 inline void CheckAttentionCase(Runner& runner, uint32_t num_heads, uint32_t head_dim, DType dtype, DType kv_dtype,
-                        const std::vector<SequenceShape>& shape, uint32_t pad, uint64_t seed) {
+                               const std::vector<SequenceShape>& shape, uint32_t pad, uint64_t seed) {
   Random random(seed);
   AttentionData data(num_heads, head_dim, dtype, kv_dtype, shape, pad, random);
   data.Upload(runner);
@@ -506,10 +516,12 @@ inline void CheckAttentionCase(Runner& runner, uint32_t num_heads, uint32_t head
         for (double& weight : weights) sum += weight = std::exp(weight - largest);
         for (uint32_t j = 0; j < s.num_keys; ++j) {
           for (uint32_t d = 0; d < head_dim; ++d) {
-            expected[d] += weights[j] / sum * data.KvAt(data.tables.slots[s.first_slot + j], data.width + h * head_dim + d);
+            expected[d] +=
+                weights[j] / sum * data.KvAt(data.tables.slots[s.first_slot + j], data.width + h * head_dim + d);
           }
         }
-        for (uint32_t d = 0; d < head_dim; ++d) out.Expect(size_t{row} * args.out_stride + h * head_dim + d, expected[d]);
+        for (uint32_t d = 0; d < head_dim; ++d)
+          out.Expect(size_t{row} * args.out_stride + h * head_dim + d, expected[d]);
       }
     }
   }
@@ -551,10 +563,9 @@ inline void CheckModulatedNormCase(Runner& runner, DType dtype, uint32_t m, uint
     for (uint32_t c = 0; c < width; ++c) variance += std::pow(static_cast<double>(in[c]) - mean, 2) / width;
     const size_t base = row < half ? 0 : 2;
     for (uint32_t c = 0; c < width; ++c) {
-      out.Expect(row * args.out_stride + c,
-                 (static_cast<double>(in[c]) - mean) / std::sqrt(variance + 1e-6) *
-                         (1.0 + static_cast<double>(modulation[base + width + c])) +
-                     static_cast<double>(modulation[base + 2 * width + 1 + c]));
+      out.Expect(row * args.out_stride + c, (static_cast<double>(in[c]) - mean) / std::sqrt(variance + 1e-6) *
+                                                    (1.0 + static_cast<double>(modulation[base + width + c])) +
+                                                static_cast<double>(modulation[base + 2 * width + 1 + c]));
     }
   }
   unsigned char* const to = runner.Upload(out.bytes());
@@ -564,8 +575,8 @@ inline void CheckModulatedNormCase(Runner& runner, DType dtype, uint32_t m, uint
 }
 
 // Statistics, then their application with or without SiLU, on a map whose pixels have some padding.
-inline void CheckGroupNormCase(Runner& runner, DType dtype, uint32_t pixels, uint32_t groups, uint32_t per_group, bool silu,
-                               uint64_t seed) {
+inline void CheckGroupNormCase(Runner& runner, DType dtype, uint32_t pixels, uint32_t groups, uint32_t per_group,
+                               bool silu, uint64_t seed) {
   Random random(seed);
   const uint32_t channels = groups * per_group, stride = channels + 3;
   std::vector<float> x = random.Floats(size_t{pixels} * stride, 2.0f);
@@ -629,12 +640,13 @@ inline void CheckGroupNormCase(Runner& runner, DType dtype, uint32_t pixels, uin
 
 // ------------------------------------------------------------------ embedding, losses, pictures
 
-inline void CheckEmbedCase(Runner& runner, uint32_t images, uint32_t branches, uint32_t tokens, uint32_t width, bool labelled,
-                           uint64_t seed) {
+inline void CheckEmbedCase(Runner& runner, uint32_t images, uint32_t branches, uint32_t tokens, uint32_t width,
+                           bool labelled, uint64_t seed) {
   Random random(seed);
   constexpr uint32_t kLabels = 5;
   const uint32_t stride = width + random.Index(0, 3), rows = images * branches * tokens;
-  const std::vector<float> position = random.Floats(size_t{tokens} * width), start = random.Floats(size_t{tokens} * width);
+  const std::vector<float> position = random.Floats(size_t{tokens} * width),
+                           start = random.Floats(size_t{tokens} * width);
   const std::vector<float> classes = random.Floats(kLabels * width);
   std::vector<int32_t> labels(images * branches);
   for (int32_t& label : labels) label = static_cast<int32_t>(random.Index(0, kLabels - 1));
@@ -796,15 +808,18 @@ inline void CheckImageCase(Runner& runner, DType dtype, uint32_t pixels, uint32_
   }
   unsigned char* const map_at = runner.Upload(map.bytes());
   const float* const planar_at = runner.Upload(planar);
-  const ImageToMapArgs in{.map = map_at, .planar = planar_at, .stride = stride, .num_pixels = pixels, .channels = channels,
-                          .dtype = dtype};
+  const ImageToMapArgs in{
+      .map = map_at, .planar = planar_at, .stride = stride, .num_pixels = pixels, .channels = channels, .dtype = dtype};
   runner.Run([&](LaunchList& list) { AddImageToMap(list, in, "test"); });
   ASSERT_NO_FATAL_FAILURE(map.Check(runner.Download(map_at, map.bytes().size()), Tolerance(dtype))) << "seed " << seed;
   if (dtype != DType::kF32) return;
   unsigned char* const back_at = runner.Upload(back.bytes());
   uint8_t* const bytes_at = runner.Upload(std::vector<uint8_t>(size_t{pixels} * channels, 77));
-  MapToImageArgs out{.planar = reinterpret_cast<float*>(back_at), .map = reinterpret_cast<const float*>(map_at),
-                     .stride = stride, .num_pixels = pixels, .channels = channels};
+  MapToImageArgs out{.planar = reinterpret_cast<float*>(back_at),
+                     .map = reinterpret_cast<const float*>(map_at),
+                     .stride = stride,
+                     .num_pixels = pixels,
+                     .channels = channels};
   runner.Run([&](LaunchList& list) { AddMapToImage(list, out, "test"); });
   const Bytes found = runner.Download(back_at, back.bytes().size());
   ASSERT_NO_FATAL_FAILURE(back.Check(found, 1e-6));
@@ -833,7 +848,8 @@ inline std::vector<double> Distribution(std::vector<float> logits, size_t top_k,
   const float largest = *std::max_element(logits.begin(), logits.end());
   std::vector<double> weights(count);
   double sum = 0.0;
-  for (size_t i = 0; i < count; ++i) sum += weights[i] = std::exp(static_cast<double>(logits[i]) - static_cast<double>(largest));
+  for (size_t i = 0; i < count; ++i)
+    sum += weights[i] = std::exp(static_cast<double>(logits[i]) - static_cast<double>(largest));
   if (top_p > 0.0 && top_p < 1.0) {
     std::vector<size_t> order(count);
     std::iota(order.begin(), order.end(), size_t{0});
@@ -852,8 +868,8 @@ inline std::vector<double> Distribution(std::vector<float> logits, size_t top_k,
 
 // Every token is the inverse of the cumulative distribution at its uniform number; a neighbour is right only when the
 // number lies within rounding of the border between the two.
-inline void CheckSampleCase(Runner& runner, uint32_t num_tokens, uint32_t codebook_size, uint32_t top_k, float top_p, bool guided,
-                     bool ties, uint64_t seed) {
+inline void CheckSampleCase(Runner& runner, uint32_t num_tokens, uint32_t codebook_size, uint32_t top_k, float top_p,
+                            bool guided, bool ties, uint64_t seed) {
   Random random(seed);
   const uint32_t stride = codebook_size + 3;
   constexpr uint32_t kImages = 2;
@@ -890,7 +906,8 @@ inline void CheckSampleCase(Runner& runner, uint32_t num_tokens, uint32_t codebo
     const std::vector<int32_t> tokens = runner.Download(images[b].tokens, num_tokens);
     const std::vector<float> logits = runner.Download(images[b].logits_out, size_t{num_tokens} * codebook_size);
     for (uint32_t t = 0; t < num_tokens; ++t) {
-      const std::vector<float> row(&logits[size_t{t} * codebook_size], &logits[size_t{t} * codebook_size] + codebook_size);
+      const std::vector<float> row(&logits[size_t{t} * codebook_size],
+                                   &logits[size_t{t} * codebook_size] + codebook_size);
       for (size_t i = 0; i < codebook_size; ++i) {
         const volatile float left = 2.25f * conds[b][t * stride + i], right = 1.25f * unconds[b][t * stride + i];
         ASSERT_EQ(row[i], guided ? left - right : conds[b][t * stride + i]);
@@ -918,7 +935,8 @@ inline void CheckNotFinite(Runner& runner, float value) {
   std::vector<SampleImage> images(1);
   images[0].tokens = runner.Upload(std::vector<int32_t>(3, 7));
   images[0].cond = runner.Upload(logits);
-  const SampleArgs args{.images = runner.Upload(images), .num_images = 1, .num_tokens = 3, .codebook_size = 70, .stride = 70};
+  const SampleArgs args{
+      .images = runner.Upload(images), .num_images = 1, .num_tokens = 3, .codebook_size = 70, .stride = 70};
   runner.Run([&](LaunchList& list) { AddSample(list, args, "test"); });
   const std::vector<int32_t> tokens = runner.Download(images[0].tokens, 3);
   EXPECT_GE(tokens[0], 0);
@@ -929,7 +947,7 @@ inline void CheckNotFinite(Runner& runner, float value) {
 // ------------------------------------------------------------------ latent
 
 inline void CheckLatent(Runner& runner, uint32_t images, uint32_t in_side, uint32_t side, uint32_t channels, float mix,
-                 uint64_t seed) {
+                        uint64_t seed) {
   Random random(seed);
   constexpr uint32_t kCodes = 37;
   const std::vector<float> codebook = random.Floats(size_t{kCodes} * channels);
@@ -969,8 +987,8 @@ inline void CheckLatent(Runner& runner, uint32_t images, uint32_t in_side, uint3
     }
   }
   unsigned char* const h_at = runner.Upload(h.bytes());
-  const GatherBicubicArgs gather{reinterpret_cast<float*>(h_at), runner.Upload(tokens), runner.Upload(codebook), images,
-                                 in_side, side, channels};
+  const GatherBicubicArgs gather{
+      reinterpret_cast<float*>(h_at), runner.Upload(tokens), runner.Upload(codebook), images, in_side, side, channels};
   runner.Run([&](LaunchList& list) { AddGatherBicubic(list, gather, "test"); });
   ASSERT_NO_FATAL_FAILURE(h.Check(runner.Download(h_at, h.bytes().size()), 1e-5)) << "bicubic, seed " << seed;
 
@@ -1003,8 +1021,15 @@ inline void CheckLatent(Runner& runner, uint32_t images, uint32_t in_side, uint3
     }
   }
   unsigned char* const f_at = runner.Upload(f_hat.bytes());
-  const ResidualConvArgs conv{reinterpret_cast<float*>(f_at), reinterpret_cast<const float*>(h_at),
-                              runner.Upload(weights), runner.Upload(bias), images, side, channels, mix, sign};
+  const ResidualConvArgs conv{reinterpret_cast<float*>(f_at),
+                              reinterpret_cast<const float*>(h_at),
+                              runner.Upload(weights),
+                              runner.Upload(bias),
+                              images,
+                              side,
+                              channels,
+                              mix,
+                              sign};
   runner.Run([&](LaunchList& list) { AddResidualConv(list, conv, "test"); });
   const Bytes f_found = runner.Download(f_at, f_hat.bytes().size());
   ASSERT_NO_FATAL_FAILURE(f_hat.Check(f_found, 1e-5)) << "residual conv, seed " << seed;
@@ -1023,7 +1048,8 @@ inline void CheckLatent(Runner& runner, uint32_t images, uint32_t in_side, uint3
               // Input pixel i belongs to the cell when the intervals [i, i+1) and [y, y+1) · side / in_side meet.
               if ((i + 1) * in_side <= y * side || i * in_side >= (y + 1) * side) continue;
               if ((j + 1) * in_side <= x * side || j * in_side >= (x + 1) * side) continue;
-              sum += static_cast<double>(DecodeAt(f_found.data(), ((b * side + i) * side + j) * channels + c, DType::kF32));
+              sum += static_cast<double>(
+                  DecodeAt(f_found.data(), ((b * side + i) * side + j) * channels + c, DType::kF32));
               ++cells;
             }
           }
@@ -1046,7 +1072,8 @@ inline void CheckLatent(Runner& runner, uint32_t images, uint32_t in_side, uint3
                           .in_stride = channels,
                           .out_dtype = dtype};
   runner.Run([&](LaunchList& list) { AddAreaDown(list, down, "test"); });
-  ASSERT_NO_FATAL_FAILURE(area.Check(runner.Download(area_at, area.bytes().size()), Tolerance(dtype))) << "seed " << seed;
+  ASSERT_NO_FATAL_FAILURE(area.Check(runner.Download(area_at, area.bytes().size()), Tolerance(dtype)))
+      << "seed " << seed;
 }
 
 }  // namespace nextscale::cuda::test

@@ -1,5 +1,5 @@
-// The cases on a device, through the library of kernels. NEXTSCALE_CUDA_LIBRARY names it; without it, without a driver or
-// without a device every test is skipped with the reason.
+// The cases on a device, through the library of kernels. NEXTSCALE_CUDA_LIBRARY names it; without it, without a driver
+// or without a device every test is skipped with the reason.
 #include "test/native/backend/cuda/suite.h"
 #include "test/native/backend/cuda/test_library.h"
 

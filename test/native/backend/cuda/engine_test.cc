@@ -1,6 +1,6 @@
-// The engine over the CUDA backend over the kernels' twins: the whole path of a model on a device but for the instructions
-// themselves. The CPU's backend, which is held to the golden data, says what is right. What can be asked of a device is asked
-// of a real one, too, where NEXTSCALE_CUDA_LIBRARY and a driver are.
+// The engine over the CUDA backend over the kernels' twins: the whole path of a model on a device but for the
+// instructions themselves. The CPU's backend, which is held to the golden data, says what is right. What can be asked
+// of a device is asked of a real one, too, where NEXTSCALE_CUDA_LIBRARY and a driver are.
 #if defined(__linux__) && !defined(__SANITIZE_THREAD__)
 #include <algorithm>
 #include <cmath>
@@ -84,7 +84,8 @@ class CudaEngineOn : public ::testing::TestWithParam<const char*> {
 INSTANTIATE_TEST_SUITE_P(Any, CudaEngineOn, ::testing::Values("Twin", "Device"),
                          [](const auto& info) { return std::string(info.param); });
 
-// f32 is exact enough for equal tokens; depths change, the guidance comes and goes, some draw and some take the largest.
+// f32 is exact enough for equal tokens; depths change, the guidance comes and goes, some draw and some take the
+// largest.
 TEST_P(CudaEngineOn, DrawsWhatTheCpuDraws) {
   TestModel model;
   const auto cpu = Open(model);
@@ -144,7 +145,8 @@ TEST_P(CudaEngineOn, IntermediatesAreTheCpus) {
     Recording expected;
     cpu->Start(request, expected.MakeListener());
     ASSERT_TRUE(expected.Wait().ok);
-    for (const Bound& bound : {Bound{DType::kF32, 1e-5, 1e-5}, Bound{DType::kF16, 4e-3, 4e-3}, Bound{DType::kBF16, 3e-2, 3e-2}}) {
+    for (const Bound& bound :
+         {Bound{DType::kF32, 1e-5, 1e-5}, Bound{DType::kF16, 4e-3, 4e-3}, Bound{DType::kBF16, 3e-2, 3e-2}}) {
       SCOPED_TRACE(Message(DTypeName(bound.dtype), ", width ", config.var.width));
       const auto engine = OnDevice(model, bound.dtype);
       Recording found;
@@ -315,8 +317,8 @@ TEST(CudaEngine, OutOfMemoryAtAdmissionEndsThatGenerationAlone) {
   EXPECT_EQ(Tokens(*twin.engine, Simple({1}, 3)), expected);
 }
 
-// Whatever launch fails: every generation ends with the kernel's and the op's names, later ones too, and another engine on
-// another device is none the worse.
+// Whatever launch fails: every generation ends with the kernel's and the op's names, later ones too, and another engine
+// on another device is none the worse.
 TEST(CudaEngine, AFailureOnTheDeviceEndsThisModelAlone) {
   TestModel model;
   TwinEngine other(model);

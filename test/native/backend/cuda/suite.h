@@ -47,7 +47,8 @@ inline void QkvSuite(Runner& runner) {
       ASSERT_NO_FATAL_FAILURE(CheckQkv(runner, 11, 2, 64, 72, dtype, kv_dtype, true, true, kLarge, ++seed));
       ASSERT_NO_FATAL_FAILURE(CheckQkv(runner, 27, 2, 64, 200, dtype, kv_dtype, true, true, kLarge, ++seed));
       ASSERT_NO_FATAL_FAILURE(CheckQkv(runner, 70, 3, 64, 136, dtype, kv_dtype, true, true, kSmall, ++seed));
-      ASSERT_NO_FATAL_FAILURE(CheckQkv(runner, 131, 1, 64, 72, dtype, kv_dtype, kv_dtype == dtype, true, kLarge, ++seed));
+      ASSERT_NO_FATAL_FAILURE(
+          CheckQkv(runner, 131, 1, 64, 72, dtype, kv_dtype, kv_dtype == dtype, true, kLarge, ++seed));
       ASSERT_NO_FATAL_FAILURE(CheckQkv(runner, 9, 3, 64, 40, dtype, kv_dtype, false, true, kLarge, ++seed));
       ASSERT_NO_FATAL_FAILURE(CheckQkv(runner, 19, 3, 40, 40, dtype, kv_dtype, true, false, kSmall, ++seed));
     }
@@ -60,7 +61,8 @@ inline void ConvSuite(Runner& runner) {
   for (const ConvShape shape : {ConvShape::kSame, ConvShape::kDown, ConvShape::kUp}) {
     for (const DType dtype : kHalves) {
       ASSERT_NO_FATAL_FAILURE(CheckConv(runner, shape, 2, 7, 6, 24, 40, dtype, true, kSmall, ++seed));
-      ASSERT_NO_FATAL_FAILURE(CheckConv(runner, shape, 1, 9, 14, 16, 131, dtype, true, 4, ++seed));  // small tiles, or narrow
+      ASSERT_NO_FATAL_FAILURE(
+          CheckConv(runner, shape, 1, 9, 14, 16, 131, dtype, true, 4, ++seed));  // small tiles, or narrow
       ASSERT_NO_FATAL_FAILURE(CheckConv(runner, shape, 1, 9, 8, 16, 131, dtype, false, kLarge, ++seed));
     }
     ASSERT_NO_FATAL_FAILURE(CheckConv(runner, shape, 2, 5, 7, 3, 5, DType::kF32, true, kLarge, ++seed));
@@ -114,8 +116,8 @@ inline void NormSuite(Runner& runner) {
   for (uint64_t trial = 0; trial < 24; ++trial) {
     const DType dtype = trial % 3 == 2 ? DType::kF32 : kHalves[trial % 2];
     ASSERT_NO_FATAL_FAILURE(CheckModulatedNormCase(runner, dtype, random.Index(2, 30), random.Index(2, 400), trial));
-    ASSERT_NO_FATAL_FAILURE(CheckGroupNormCase(runner, dtype, random.Index(1, 200), random.Index(1, 12), random.Index(2, 6),
-                                               trial % 2 == 0, trial));
+    ASSERT_NO_FATAL_FAILURE(CheckGroupNormCase(runner, dtype, random.Index(1, 200), random.Index(1, 12),
+                                               random.Index(2, 6), trial % 2 == 0, trial));
   }
 }
 

@@ -1,6 +1,6 @@
 // The kernels' sources, run on the CPU: every thread a fiber, tensor-core and copy instructions executed by their
-// definitions. What this proves is the kernels' logic: index arithmetic, fragments, staging, barriers, masks, edges. What it
-// cannot prove is that the instructions do what their definitions here say, or how fast they are.
+// definitions. What this proves is the kernels' logic: index arithmetic, fragments, staging, barriers, masks, edges.
+// What it cannot prove is that the instructions do what their definitions here say, or how fast they are.
 //
 // Fibers are ucontext's: Linux only, and not under the thread sanitizer, which does not follow them.
 #if defined(__linux__) && !defined(__SANITIZE_THREAD__)
@@ -116,25 +116,31 @@ TEST(CudaTwin, TheMachineSeesBrokenKernels) {
   EXPECT_EQ(message([](Thread t) { t.Sync(); }), "");
   EXPECT_NE(message([](Thread t) {
               if (t.index() != 5) t.Sync();
-            }).find("deadlock"), std::string::npos);
+            }).find("deadlock"),
+            std::string::npos);
   EXPECT_NE(message([](Thread t) {
-              if (t.lane() < 16) t.ShuffleXor(1.0f, 1);
-              else t.SyncWarp();
-            }).find("diverge"), std::string::npos);
+              if (t.lane() < 16)
+                t.ShuffleXor(1.0f, 1);
+              else
+                t.SyncWarp();
+            }).find("diverge"),
+            std::string::npos);
   alignas(16) const unsigned char source[32] = {};
-  EXPECT_NE(message([&](Thread t) { t.CopyAsync(t.shared(), source + 4, true); }).find("misaligned"), std::string::npos);
+  EXPECT_NE(message([&](Thread t) { t.CopyAsync(t.shared(), source + 4, true); }).find("misaligned"),
+            std::string::npos);
   EXPECT_NE(message([&](Thread t) { t.CopyAsync(t.shared() + 256, source, true); }).find("outside"), std::string::npos);
   EXPECT_NE(message([](Thread t) { t.shared()[256] = 1; }).find("past the end"), std::string::npos);
   // A copy that is not waited for reads as NaN.
   bool early = false;
   EXPECT_EQ(message([&](Thread t) {
-    if (t.index() != 0) return;
-    t.CopyAsync(t.shared(), source, true);
-    t.CopyCommit();
-    early = t.shared()[0] == 0xFF;
-    t.CopyWait<0>();
-    early = early && t.shared()[0] == 0;
-  }), "");
+              if (t.index() != 0) return;
+              t.CopyAsync(t.shared(), source, true);
+              t.CopyCommit();
+              early = t.shared()[0] == 0xFF;
+              t.CopyWait<0>();
+              early = early && t.shared()[0] == 0;
+            }),
+            "");
   EXPECT_TRUE(early);
 }
 
@@ -199,11 +205,14 @@ TEST(CudaTwin, RulesOfBulkCopies) {
         for (uint32_t round = 0; round < 3; ++round) {  // phases 0, 1, 0
           if (t.index() == 0) {
             if (fault != kNoExpect) t.BarrierExpect(barrier, fault == kTooManyBytes ? 1040 : 1024);
-            t.CopyBulk(t.shared() + (fault == kPastTheEnd ? 32 : 0), from + (fault == kMisaligned ? 8 : 0), 512, barrier);
+            t.CopyBulk(t.shared() + (fault == kPastTheEnd ? 32 : 0), from + (fault == kMisaligned ? 8 : 0), 512,
+                       barrier);
             t.CopyBulk(t.shared() + 512 + (fault == kPastTheEnd ? 32 : 0), from + 1024, 512, barrier);
           }
-          if (fault == kReadEarly) t.Sync();
-          else t.BarrierWait(barrier, round % 2);
+          if (fault == kReadEarly)
+            t.Sync();
+          else
+            t.BarrierWait(barrier, round % 2);
           for (int i = t.index(); i < 1024; i += 64) wrong += t.shared()[i] == 7 ? 0 : 1;
           if (fault == kReadEarly) t.BarrierWait(barrier, round % 2);
           t.Sync();
@@ -231,8 +240,8 @@ TEST(CudaPlan, PacksWeights) {
     std::vector<uint16_t> rows(size_t{n} * k), tiles(WeightBytes(n, k, DType::kF16) / 2, 0xFFFF);
     for (size_t i = 0; i < rows.size(); ++i) rows[i] = static_cast<uint16_t>(i % 65535 + 1);
     for (uint32_t first = 0; first < n; first += kWeightTile) {
-      PackTiles(reinterpret_cast<const std::byte*>(rows.data() + size_t{first} * k), std::min(kWeightTile, n - first), k,
-                reinterpret_cast<std::byte*>(tiles.data()) + WeightPiece(first, 0, k));
+      PackTiles(reinterpret_cast<const std::byte*>(rows.data() + size_t{first} * k), std::min(kWeightTile, n - first),
+                k, reinterpret_cast<std::byte*>(tiles.data()) + WeightPiece(first, 0, k));
     }
     for (uint32_t column = 0; column < WeightTiles(n) * kWeightTile; ++column) {
       for (uint32_t i = 0; i < WeightTiles(k) * kWeightTile; ++i) {
