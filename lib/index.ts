@@ -24,8 +24,6 @@ export {
   type TokenSetOptions,
   tokenizeImages,
 } from "./data/index.js";
-export type { DepthPlan } from "./depth.js";
-export { formatDepths } from "./depth.js";
 export {
   AbortError,
   DeviceLostError,
@@ -59,38 +57,12 @@ export {
   type SensitivityOptions,
   sensitivityPlot,
 } from "./evaluate/index.js";
-export type { Generation } from "./generation.js";
-export { type EncodeOptions, type FromOptions, Image, type ImageFormat, type RawPixels } from "./image.js";
-export type { ImageLike } from "./image-types.js";
-export { loadModel, loadTokenizer } from "./load.js";
-export type { Model } from "./model.js";
-export { type BindingInfo, bundledModelPath, describeBinding } from "./native/binding.js";
-export type { EvaluateProgress, EvaluateSettings, ScoringSettings, SensitivitySettings } from "./options/evaluate.js";
-export type { SampleProgress, SampleSettings, SampleShard } from "./options/sample.js";
-export type { Crop, Fit, TokenizeProgress, TokenizeSettings } from "./options/tokenize.js";
-export type { InitialModel, OptimizerOptions, TrainBase, TrainOptions } from "./options/train.js";
-export { type SampleOptions, type SampleResult, sampleModel } from "./sample/index.js";
-export type { Tokenizer, TokenizerArchitecture } from "./tokenizer.js";
-export { TokenMaps } from "./tokens.js";
-export {
-  type EvaluationMetrics,
-  type ExportOptions,
-  type ExportResult,
-  exportRun,
-  type LearningRate,
-  type MemoryFigures,
-  type Phases,
-  type PlannedTraining,
-  planTraining,
-  type Ratio,
-  type Recipe,
-  type StepMetrics,
-  type TokenSource,
-  type TrainEvent,
-  type TrainPlan,
-  type TrainResult,
-  trainSupernet,
-} from "./train/index.js";
+export { type EncodeOptions, type FromOptions, Image, type ImageFormat, type RawPixels } from "./image/image.js";
+export type { ImageLike } from "./image/planes.js";
+export type { Generation } from "./model/generation.js";
+export { loadModel, loadTokenizer } from "./model/load.js";
+export type { Model } from "./model/model.js";
+export type { Tokenizer, TokenizerArchitecture } from "./model/tokenizer.js";
 export type {
   Architecture,
   DeadlinePlan,
@@ -115,4 +87,32 @@ export type {
   TokenizerSource,
   TokenMap,
   ZonePlan,
-} from "./types.js";
+} from "./model/types.js";
+export { type BindingInfo, bundledModelPath, describeBinding } from "./native/binding.js";
+export type { DepthPlan } from "./options/depth.js";
+export { formatDepths } from "./options/depth.js";
+export type { EvaluateProgress, EvaluateSettings, ScoringSettings, SensitivitySettings } from "./options/evaluate.js";
+export type { SampleProgress, SampleSettings, SampleShard } from "./options/sample.js";
+export type { Crop, Fit, TokenizeProgress, TokenizeSettings } from "./options/tokenize.js";
+export type { InitialModel, OptimizerOptions, TrainBase, TrainOptions } from "./options/train.js";
+export { type SampleOptions, type SampleResult, sampleModel } from "./sample/index.js";
+export {
+  type EvaluationMetrics,
+  type ExportOptions,
+  type ExportResult,
+  exportRun,
+  type LearningRate,
+  type MemoryFigures,
+  type Phases,
+  type PlannedTraining,
+  planTraining,
+  type Ratio,
+  type Recipe,
+  type StepMetrics,
+  type TokenSource,
+  type TrainEvent,
+  type TrainPlan,
+  type TrainResult,
+  trainSupernet,
+} from "./train/index.js";
+export { TokenMaps } from "./values/tokens.js";

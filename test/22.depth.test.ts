@@ -1,7 +1,7 @@
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
-import { defaultDepths, formatDepths, resolveDepth } from "../lib/depth.js";
 import { PoolExhaustedError } from "../lib/errors.js";
+import { defaultDepths, formatDepths, resolveDepth } from "../lib/options/depth.js";
 import { fakeModel } from "./support/fake-engine.js";
 
 const plain = { fullDepth: 30, numScales: 10, bridge: 0, trainedDepths: [30] };

@@ -1,6 +1,6 @@
 import fc from "fast-check";
 import { expect, test } from "vitest";
-import { NormalEquations } from "../lib/preview.js";
+import { NormalEquations } from "../lib/model/preview.js";
 import { fakeModel } from "./support/fake-engine.js";
 
 test("property: least squares finds the matrix that made the data", () => {

@@ -4,11 +4,11 @@
  */
 
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { type Captured, captured, internal } from "../lib/internal.js";
-import type { Model } from "../lib/model.js";
+import { type Captured, captured, internal } from "../lib/model/internal.js";
+import type { Model } from "../lib/model/model.js";
+import type { GenerateOptions, ScaleEvent } from "../lib/model/types.js";
 import { loadBinding } from "../lib/native/binding.js";
-import { TokenMaps } from "../lib/tokens.js";
-import type { GenerateOptions, ScaleEvent } from "../lib/types.js";
+import { TokenMaps } from "../lib/values/tokens.js";
 import { Golden, goldenConfig, maxDifference, openGolden, transpose } from "./support/golden.js";
 
 const LOGITS = 2e-4;

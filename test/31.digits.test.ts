@@ -1,8 +1,8 @@
 /** The trained digits model against what the reference returns for it: greedy images, and 500 held-out test images. */
 
 import { afterAll, beforeAll, expect, test } from "vitest";
-import { internal } from "../lib/internal.js";
-import type { Model } from "../lib/model.js";
+import { internal } from "../lib/model/internal.js";
+import type { Model } from "../lib/model/model.js";
 import { Golden, maxDifference, openGolden } from "./support/golden.js";
 
 const golden = new Golden("digits");

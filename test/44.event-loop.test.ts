@@ -1,8 +1,8 @@
 /** No call may hold the event loop for more than 5 ms. */
 
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { loadModel } from "../lib/load.js";
-import type { Model } from "../lib/model.js";
+import { loadModel } from "../lib/model/load.js";
+import type { Model } from "../lib/model/model.js";
 import { blockedMs } from "./support/event-loop.js";
 import { goldenPath, openGolden } from "./support/golden.js";
 

@@ -1,11 +1,11 @@
 /** What the facade promises of the real engine: cancelling, several models, seeds, batches, previews, the pool. */
 
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { internal } from "../lib/internal.js";
-import { loadModel } from "../lib/load.js";
-import type { Model } from "../lib/model.js";
+import { internal } from "../lib/model/internal.js";
+import { loadModel } from "../lib/model/load.js";
+import type { Model } from "../lib/model/model.js";
+import type { GenerateOptions } from "../lib/model/types.js";
 import { bundledModelPath } from "../lib/native/binding.js";
-import type { GenerateOptions } from "../lib/types.js";
 import { Golden, goldenConfig, goldenPath, maxDifference, openGolden } from "./support/golden.js";
 import { rejection } from "./support/rejections.js";
 

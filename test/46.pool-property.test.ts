@@ -3,10 +3,10 @@
 import fc from "fast-check";
 import { beforeAll, describe, expect, test } from "vitest";
 import type { PoolExhaustedError } from "../lib/errors.js";
-import { loadModel } from "../lib/load.js";
-import type { Model } from "../lib/model.js";
+import { loadModel } from "../lib/model/load.js";
+import type { Model } from "../lib/model/model.js";
+import type { ModelEvent, Strategy } from "../lib/model/types.js";
 import { loadBinding } from "../lib/native/binding.js";
-import type { ModelEvent, Strategy } from "../lib/types.js";
 import { writePair } from "./support/checkpoint-files.js";
 import { openGolden } from "./support/golden.js";
 import { ExpectedUse, evenBlocks, type PoolCase, rowBytes, rowsByScale } from "./support/pool-model.js";

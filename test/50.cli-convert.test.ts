@@ -6,7 +6,7 @@ import { fileURLToPath } from "node:url";
 import { describe, expect, test } from "vitest";
 import { Interrupt } from "../lib/cli/report.js";
 import { NoBinaryError } from "../lib/errors.js";
-import type { loadModel } from "../lib/load.js";
+import type { loadModel } from "../lib/model/load.js";
 import { type CliOptions, runCli, scratchFolder } from "./support/cli.js";
 
 const golden = join(dirname(fileURLToPath(import.meta.url)), "golden");

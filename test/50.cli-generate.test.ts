@@ -5,8 +5,8 @@ import { join } from "node:path";
 import { describe, expect, test } from "vitest";
 import type { OutputStream } from "../lib/cli/context.js";
 import { Interrupt } from "../lib/cli/report.js";
-import { Image } from "../lib/image.js";
-import type { loadModel } from "../lib/load.js";
+import { Image } from "../lib/image/image.js";
+import type { loadModel } from "../lib/model/load.js";
 import { type CliOptions, runCli, scratchFolder } from "./support/cli.js";
 import { type FakeEngine, fakeModel } from "./support/fake-engine.js";
 

@@ -6,8 +6,8 @@ import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { describe, expect, test } from "vitest";
 import { poolPeakBytes } from "../lib/cli/memory.js";
-import { Image } from "../lib/image.js";
-import { loadModel } from "../lib/load.js";
+import { Image } from "../lib/image/image.js";
+import { loadModel } from "../lib/model/load.js";
 import { scratchFolder } from "./support/cli.js";
 
 const root = join(dirname(fileURLToPath(import.meta.url)), "..");

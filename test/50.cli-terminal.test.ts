@@ -2,7 +2,7 @@ import { expect, test } from "vitest";
 import { formatBytes, formatCount, formatMs, formatTable, slug } from "../lib/cli/format.js";
 import { bar, createProgress } from "../lib/cli/progress.js";
 import { chooseInk, renderImage, roomOf } from "../lib/cli/terminal.js";
-import { Image } from "../lib/image.js";
+import { Image } from "../lib/image/image.js";
 import { memoryStream } from "./support/cli.js";
 
 const ROOM = { columns: 40, rows: 20 };

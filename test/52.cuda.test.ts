@@ -4,9 +4,9 @@ import { existsSync, mkdtempSync, rmSync, statSync, writeFileSync } from "node:f
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
-import { chooseDevice } from "../lib/device.js";
 import { errorFromNative } from "../lib/errors.js";
 import { loadModel, loadTokenizer } from "../lib/index.js";
+import { chooseDevice } from "../lib/model/device.js";
 import { loadBinding } from "../lib/native/binding.js";
 import type { NativeCudaDevice, TensorEntry } from "../lib/native/contract.js";
 import { type CudaReport, findCudaLibrary, NO_CUDA, tryCuda } from "../lib/native/cuda.js";

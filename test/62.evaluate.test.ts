@@ -6,7 +6,7 @@ import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { TokenSet } from "../lib/data/index.js";
 import { evaluateModel, measureSensitivity, sensitivityPlot } from "../lib/evaluate/index.js";
 import { recommendBridge, zoneRanges } from "../lib/evaluate/sensitivity.js";
-import type { Model } from "../lib/model.js";
+import type { Model } from "../lib/model/model.js";
 import { resolveEvaluateSettings } from "../lib/options/evaluate.js";
 import { plot, ticks } from "../lib/plot/svg.js";
 import { Golden, openGolden } from "./support/golden.js";
@@ -171,7 +171,7 @@ describe("evaluation", () => {
     const labels = golden.i32("heldout/labels");
     const sorted = [...names].sort();
     const renamed = Int32Array.from(labels, (digit) => sorted.indexOf(names[digit]!));
-    const { loadModel } = await import("../lib/load.js");
+    const { loadModel } = await import("../lib/model/load.js");
     const bundled = await loadModel(undefined, { threads: 2 });
     try {
       expect(bundled.labels).toEqual(names);

@@ -7,13 +7,13 @@ import { join } from "node:path";
 import { crc32 } from "node:zlib";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { locateData, readZipDirectory } from "../lib/checkpoint/zip.js";
-import { Image } from "../lib/image.js";
-import { internal } from "../lib/internal.js";
-import { loadModel } from "../lib/load.js";
-import type { Model } from "../lib/model.js";
+import { ZipWriter } from "../lib/files/zip-writer.js";
+import { Image } from "../lib/image/image.js";
+import { internal } from "../lib/model/internal.js";
+import { loadModel } from "../lib/model/load.js";
+import type { Model } from "../lib/model/model.js";
 import { type SampleOptions, sampleModel } from "../lib/sample/index.js";
 import { consecutive, counterOf, Work } from "../lib/sample/work.js";
-import { ZipWriter } from "../lib/sample/zip-writer.js";
 import { scratch } from "./support/token-files.js";
 
 let model: Model;

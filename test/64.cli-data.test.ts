@@ -5,7 +5,7 @@ import { join } from "node:path";
 import { describe, expect, test } from "vitest";
 import { Interrupt } from "../lib/cli/report.js";
 import { TokenSet } from "../lib/data/index.js";
-import { loadModel } from "../lib/load.js";
+import { loadModel } from "../lib/model/load.js";
 import { type CliOptions, runCli } from "./support/cli.js";
 import { goldenPath } from "./support/golden.js";
 import { scratch, writeClasses, writePng } from "./support/token-files.js";

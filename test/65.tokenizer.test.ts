@@ -3,7 +3,7 @@
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
 import { convertCheckpoint, openTokenizer } from "../lib/checkpoint/index.js";
-import { loadTokenizer } from "../lib/load.js";
+import { loadTokenizer } from "../lib/model/load.js";
 import { loadBinding } from "../lib/native/binding.js";
 import { Golden, goldenPath, openGolden } from "./support/golden.js";
 import { scratch } from "./support/token-files.js";

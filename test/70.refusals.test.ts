@@ -2,8 +2,8 @@
 
 import { describe, expect, test } from "vitest";
 import { InvalidOptionError } from "../lib/errors.js";
-import { loadModel } from "../lib/load.js";
-import type { GenerateOptions, LoadOptions, ModelSource } from "../lib/types.js";
+import { loadModel } from "../lib/model/load.js";
+import type { GenerateOptions, LoadOptions, ModelSource } from "../lib/model/types.js";
 import { fakeModel } from "./support/fake-engine.js";
 import { rejection } from "./support/rejections.js";
 

@@ -2,8 +2,8 @@
 
 import { availableParallelism } from "node:os";
 import { expect, test } from "vitest";
-import { Image } from "../lib/image.js";
-import { loadModel } from "../lib/load.js";
+import { Image } from "../lib/image/image.js";
+import { loadModel } from "../lib/model/load.js";
 import type { TrainEvent } from "../lib/train/events.js";
 import { trainSupernet } from "../lib/train/train.js";
 import { Random } from "./support/random-checkpoint.js";

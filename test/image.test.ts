@@ -5,7 +5,7 @@ import { fileURLToPath, pathToFileURL } from "node:url";
 import fc from "fast-check";
 import sharp from "sharp";
 import { describe, expect, test } from "vitest";
-import { formatOf, Image } from "../lib/image.js";
+import { formatOf, Image } from "../lib/image/image.js";
 import { scratchFolder } from "./support/cli.js";
 import { rejection } from "./support/rejections.js";
 

@@ -2,8 +2,8 @@
 
 import { type FileHandle, open, rename, rm, stat } from "node:fs/promises";
 import { dirname } from "node:path";
-import { temporaryName } from "../atomic-file.js";
 import { InvalidOptionError, IoError, NotFiniteError } from "../errors.js";
+import { temporaryName } from "../files/atomic-file.js";
 import type { DType, TensorEntry } from "../native/contract.js";
 import { bytesOf, numElements, storedDType } from "./dtype.js";
 import { checkNotes, formatMetadata, METADATA_KEY, type ModelNotes } from "./metadata.js";

@@ -4,7 +4,7 @@
  * number of bytes and by the limits below. Source: CPython's Lib/pickletools.py, where each opcode is described.
  */
 
-import { TimeSlice } from "../time-slice.js";
+import { TimeSlice } from "../base/time-slice.js";
 import { Machine, type PickleHost } from "./pickle-machine.js";
 import { OPERATIONS } from "./pickle-opcodes.js";
 import type { PickleValue } from "./pickle-values.js";

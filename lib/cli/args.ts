@@ -1,7 +1,7 @@
 /** Words of the command line -> values. Ranges that depend on a model are checked by lib/options, once it is open. */
 
 import { InvalidArgumentError } from "commander";
-import type { Label } from "../types.js";
+import type { Label } from "../model/types.js";
 
 /** An integer of `min` or more. */
 export function integer(min: number, max = Number.MAX_SAFE_INTEGER): (text: string) => number {

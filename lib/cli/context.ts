@@ -1,6 +1,6 @@
 /** What a command gets from the process: streams, environment, a signal. Tests hand in their own. */
 
-import type { loadModel } from "../load.js";
+import type { loadModel } from "../model/load.js";
 
 /** The part of a writable stream that commands use. */
 export interface OutputStream {

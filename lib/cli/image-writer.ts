@@ -1,7 +1,7 @@
 /** Images of a run -> one file, a grid, or a folder of files. */
 
 import { join } from "node:path";
-import { type EncodeOptions, Image, type ImageFormat } from "../image.js";
+import { type EncodeOptions, Image, type ImageFormat } from "../image/image.js";
 import { slug } from "./format.js";
 import type { Output } from "./output.js";
 

@@ -1,6 +1,6 @@
 /** An inspection as people read it. */
 
-import type { Architecture } from "../types.js";
+import type { Architecture } from "../model/types.js";
 import type { Inspection } from "./commands/inspect.js";
 import { formatBytes, formatCount, formatSection, formatTable } from "./format.js";
 

@@ -1,7 +1,7 @@
 #!/usr/bin/env node
 /** Entry of `nextscale`: gives the process's streams and signals to run(). */
 
-import { loadModel } from "../load.js";
+import { loadModel } from "../model/load.js";
 import { Interrupt } from "./report.js";
 import { run } from "./run.js";
 

@@ -3,8 +3,8 @@
  * are exact; a test compares them with `model.peakBytes`.
  */
 
-import { minDepth } from "../depth.js";
-import type { Architecture, DType } from "../types.js";
+import type { Architecture, DType } from "../model/types.js";
+import { minDepth } from "../options/depth.js";
 
 const BYTES: Record<DType, number> = { f32: 4, f16: 2, bf16: 2 };
 

@@ -2,9 +2,9 @@
 
 import { mkdir, open, rm, rmdir, stat } from "node:fs/promises";
 import { dirname, resolve } from "node:path";
-import { temporaryName } from "../atomic-file.js";
 import { InvalidOptionError, IoError } from "../errors.js";
-import { formatOf } from "../image.js";
+import { temporaryName } from "../files/atomic-file.js";
+import { formatOf } from "../image/image.js";
 
 export interface Output {
   kind: "none" | "file" | "folder";

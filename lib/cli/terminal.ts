@@ -1,6 +1,6 @@
 /** Pictures in a terminal: two pixels per character cell, in as many colours as the terminal has. */
 
-import type { Image } from "../image.js";
+import type { Image } from "../image/image.js";
 import { isRich, type OutputStream } from "./context.js";
 
 /** How pixels become characters. */

@@ -5,8 +5,8 @@
 
 import { readFile } from "node:fs/promises";
 import { join } from "node:path";
-import { writeAtomically } from "../atomic-file.js";
 import { InvalidTokensError, IoError } from "../errors.js";
+import { writeAtomically } from "../files/atomic-file.js";
 
 export const MANIFEST = "tokens.json";
 const VERSION = 1;

@@ -1,7 +1,7 @@
 /** In what order does an epoch visit the images? */
 
+import { TimeSlice } from "../base/time-slice.js";
 import { checkInteger, checkSeed } from "../options/check.js";
-import { TimeSlice } from "../time-slice.js";
 import { RandomStream } from "./philox.js";
 
 /** Separates these draws from others of the same seed. */

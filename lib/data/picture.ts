@@ -2,8 +2,8 @@
 
 import { createHash } from "node:crypto";
 import { stat } from "node:fs/promises";
-import { loadSharp, toRgb } from "../image.js";
-import type { ImageLike } from "../image-types.js";
+import { loadSharp, toRgb } from "../image/image.js";
+import type { ImageLike } from "../image/planes.js";
 import type { PictureSettings } from "./manifest.js";
 
 /** Where the square lies in a picture: sizes after scaling, and the corner of what is kept. */

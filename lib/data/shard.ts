@@ -5,8 +5,8 @@
  */
 
 import { createHash } from "node:crypto";
+import { TimeSlice } from "../base/time-slice.js";
 import { InvalidTokensError } from "../errors.js";
-import { TimeSlice } from "../time-slice.js";
 
 export interface ShardShape {
   /** Images. */

@@ -6,10 +6,10 @@
 
 import { type FileHandle, open } from "node:fs/promises";
 import { join } from "node:path";
+import { TimeSlice } from "../base/time-slice.js";
 import { InvalidOptionError, InvalidTokensError, IoError } from "../errors.js";
 import { checkInteger, checkObject, checkString, optional } from "../options/check.js";
-import { TimeSlice } from "../time-slice.js";
-import { numTokens as numTokensOf } from "../tokens.js";
+import { numTokens as numTokensOf } from "../values/tokens.js";
 import {
   finishedEntries,
   MANIFEST,

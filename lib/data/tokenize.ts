@@ -3,13 +3,13 @@
 import { createHash } from "node:crypto";
 import { mkdir, readdir, readFile, rm } from "node:fs/promises";
 import { join } from "node:path";
-import { writeAtomically } from "../atomic-file.js";
 import { AbortError, InvalidOptionError, InvalidTokensError, IoError, NextscaleError } from "../errors.js";
-import type { ImageLike } from "../image-types.js";
+import { writeAtomically } from "../files/atomic-file.js";
+import type { ImageLike } from "../image/planes.js";
+import type { Architecture } from "../model/types.js";
 import { fail } from "../options/check.js";
 import { type ResolvedTokenizeSettings, resolveTokenizeSettings, type TokenizeSettings } from "../options/tokenize.js";
-import type { TokenMaps } from "../tokens.js";
-import type { Architecture } from "../types.js";
+import type { TokenMaps } from "../values/tokens.js";
 import { type ImageFolder, type SourceFile, scanImageFolder } from "./image-folder.js";
 import {
   finishedEntries,

@@ -1,7 +1,7 @@
 /** What does each depth of a model cost on images that it has not seen? */
 
 import type { TokenSet } from "../data/index.js";
-import type { Model } from "../model.js";
+import type { Model } from "../model/model.js";
 import { fail } from "../options/check.js";
 import { type EvaluateSettings, resolveEvaluateSettings } from "../options/evaluate.js";
 import { contextOf, type Loss, openTokensFor, Scorer } from "./pass.js";

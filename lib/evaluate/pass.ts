@@ -1,7 +1,7 @@
 /** Teacher-forced passes over images of a token set: one depth per scale in, means over all images out. */
 
 import { classLabels, requireTokenizer, TokenSet } from "../data/index.js";
-import type { Model } from "../model.js";
+import type { Model } from "../model/model.js";
 import { checkTokensOption, type EvaluateContext, type ResolvedScoring } from "../options/evaluate.js";
 
 /** Cross entropy in nats. */

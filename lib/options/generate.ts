@@ -1,9 +1,8 @@
 /** Options of model.generate and model.score: the only place that reads the raw objects. */
 
 import { randomInt } from "node:crypto";
-import { type DepthContext, type DepthPlan, resolveDepth } from "../depth.js";
 import { InvalidOptionError } from "../errors.js";
-import type { GenerateOptions, Preview, ScoreOptions } from "../types.js";
+import type { GenerateOptions, Preview, ScoreOptions } from "../model/types.js";
 import {
   checkBoolean,
   checkInteger,
@@ -17,6 +16,7 @@ import {
   nearest,
   optional,
 } from "./check.js";
+import { type DepthContext, type DepthPlan, resolveDepth } from "./depth.js";
 
 const KEYS = [
   "labels",
@@ -76,7 +76,7 @@ export function resolveGenerateOptions(raw: unknown, context: GenerateContext): 
 }
 
 export interface ResolvedScoreOptions {
-  tokens: unknown; // checked by lib/tokens.ts, which knows their layout
+  tokens: unknown; // checked by lib/values/tokens.ts, which knows their layout
   labels: Int32Array;
   plan: DepthPlan;
   signal: AbortSignal | undefined;

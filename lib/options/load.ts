@@ -10,7 +10,7 @@ import type {
   Strategy,
   TokenizerOptions,
   TokenizerSource,
-} from "../types.js";
+} from "../model/types.js";
 import {
   checkFunction,
   checkInteger,

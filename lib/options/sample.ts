@@ -1,7 +1,7 @@
 /** Options of sampleModel: the only place that reads the raw object. What generate shares is checked there. */
 
 import { InvalidOptionError } from "../errors.js";
-import type { GenerateOptions, Label } from "../types.js";
+import type { GenerateOptions, Label } from "../model/types.js";
 import {
   checkBoolean,
   checkFunction,

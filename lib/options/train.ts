@@ -1,10 +1,10 @@
 /** Options of trainSupernet, and of `supernet.json`: type, range, names. The only place that reads the raw object. */
 
 import { availableParallelism } from "node:os";
+import type { DType, Strategy } from "../model/types.js";
 import type { TrainEvent } from "../train/events.js";
 import type { LearningRate, Phases, Ratio } from "../train/schedule.js";
 import type { TokenSource } from "../train/token-source.js";
-import type { DType, Strategy } from "../types.js";
 import {
   checkBoolean,
   checkFunction,

@@ -5,13 +5,13 @@
 
 import { mkdir, open, readdir, readFile, rename, rm, stat } from "node:fs/promises";
 import { join } from "node:path";
-import { temporaryName, writeAtomically } from "../atomic-file.js";
 import { IoError } from "../errors.js";
-import type { Image } from "../image.js";
+import { temporaryName, writeAtomically } from "../files/atomic-file.js";
+import { ZipWriter } from "../files/zip-writer.js";
+import type { Image } from "../image/image.js";
 import type { Sink } from "./png-folder.js";
 import { type SampleRecord, settle } from "./record.js";
 import type { Sample, Work } from "./work.js";
-import { ZipWriter } from "./zip-writer.js";
 
 /** Raw pixels of the images `[first, first + count)`. */
 interface Part {

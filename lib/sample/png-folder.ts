@@ -3,7 +3,7 @@
 import { mkdir, readdir, rm } from "node:fs/promises";
 import { join } from "node:path";
 import { IoError } from "../errors.js";
-import type { Image } from "../image.js";
+import type { Image } from "../image/image.js";
 import { type SampleRecord, settle } from "./record.js";
 import type { Sample } from "./work.js";
 

@@ -1,9 +1,9 @@
 /** What the images of a run depend on, kept beside them: a run that goes on must not mix them with others. */
 
 import { readFile } from "node:fs/promises";
-import { writeAtomically } from "../atomic-file.js";
 import { InvalidOptionError, IoError } from "../errors.js";
-import type { Model } from "../model.js";
+import { writeAtomically } from "../files/atomic-file.js";
+import type { Model } from "../model/model.js";
 import type { ResolvedSampleSettings } from "../options/sample.js";
 
 const VERSION = 1;

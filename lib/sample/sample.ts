@@ -1,9 +1,9 @@
 /** Many images of every class, for measuring a model: the same ones whoever makes them, in however many shards. */
 
 import { AbortError } from "../errors.js";
-import type { Image } from "../image.js";
-import { internal } from "../internal.js";
-import type { Model } from "../model.js";
+import type { Image } from "../image/image.js";
+import { internal } from "../model/internal.js";
+import type { Model } from "../model/model.js";
 import { fail } from "../options/check.js";
 import { type ResolvedSampleSettings, resolveSampleSettings, type SampleSettings } from "../options/sample.js";
 import { NpzFile } from "./npz-file.js";

@@ -15,7 +15,7 @@ import { InvalidCheckpointError, InvalidOptionError } from "../errors.js";
 import { bundledModelPath } from "../native/binding.js";
 import type { NativeConfig, TensorEntry } from "../native/contract.js";
 import { type InitialModel, isInitial, type TrainBase } from "../options/train.js";
-import { numTokens } from "../tokens.js";
+import { numTokens } from "../values/tokens.js";
 import type { TokenSource } from "./token-source.js";
 
 export interface Base {

@@ -7,12 +7,12 @@
 import { createHash, type Hash } from "node:crypto";
 import * as fs from "node:fs/promises";
 import { dirname } from "node:path";
-import { temporaryName } from "../atomic-file.js";
+import { TimeSlice } from "../base/time-slice.js";
 import { readSafetensors } from "../checkpoint/safetensors.js";
 import { FileSource, ioError } from "../checkpoint/source.js";
 import { InvalidCheckpointError } from "../errors.js";
+import { temporaryName } from "../files/atomic-file.js";
 import type { NativeTrainer, TrainerArray } from "../native/contract.js";
-import { TimeSlice } from "../time-slice.js";
 
 /** What a resumed run must know beside the tensors. */
 export interface TrainState {

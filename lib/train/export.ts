@@ -3,8 +3,8 @@
 import { writeModel } from "../checkpoint/convert.js";
 import { checkNotes, type ModelNotes } from "../checkpoint/metadata.js";
 import { InternalError, InvalidCheckpointError, InvalidOptionError } from "../errors.js";
+import type { DType } from "../model/types.js";
 import type { TensorEntry } from "../native/contract.js";
-import type { DType } from "../types.js";
 import { type Base, openBase } from "./base.js";
 import type { OpenedCheckpoint } from "./checkpoint-file.js";
 import type { TrainPlan } from "./plan.js";

@@ -1,11 +1,11 @@
 /** Options, base and tokens -> everything that decides a run, as plain data: what run.json holds and what is hashed. */
 
 import { createHash } from "node:crypto";
-import { defaultDepths, minDepth } from "../depth.js";
 import { InvalidOptionError, InvalidTokensError } from "../errors.js";
+import type { Strategy } from "../model/types.js";
 import type { NativeConfig } from "../native/contract.js";
+import { defaultDepths, minDepth } from "../options/depth.js";
 import type { OptimizerOptions, ResolvedTrainOptions } from "../options/train.js";
-import type { Strategy } from "../types.js";
 import { type Base, weightsHash } from "./base.js";
 import { type LearningRate, numEpochs, type Phases, type Ratio, Schedule } from "./schedule.js";
 import { contentHash, emptyClasses, type TokenSource } from "./token-source.js";

@@ -1,10 +1,10 @@
 /** report.html of a run: curves, tables, sample sheets; one file that needs no network. */
 
-import { writeAtomically } from "../atomic-file.js";
 import { AbortError, InvalidCheckpointError } from "../errors.js";
-import { Image } from "../image.js";
-import { loadModel } from "../load.js";
-import type { Model } from "../model.js";
+import { writeAtomically } from "../files/atomic-file.js";
+import { Image } from "../image/image.js";
+import { loadModel } from "../model/load.js";
+import type { Model } from "../model/model.js";
 import { escapeXml, type Point, plot, type Series } from "../plot/svg.js";
 import type { EvaluationMetrics, StepMetrics } from "./events.js";
 import { readMetrics } from "./metrics.js";

@@ -10,9 +10,9 @@
 
 import * as fs from "node:fs/promises";
 import { join } from "node:path";
-import { writeAtomically } from "../atomic-file.js";
 import { ioError } from "../checkpoint/source.js";
 import { InvalidCheckpointError, InvalidOptionError, IoError } from "../errors.js";
+import { writeAtomically } from "../files/atomic-file.js";
 import type { NativeTrainer } from "../native/contract.js";
 import {
   type Files,

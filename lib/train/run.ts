@@ -5,7 +5,7 @@
 
 import { AbortError, NextscaleError, TrainingDivergedError, wrapNative } from "../errors.js";
 import type { NativeStepResult, NativeTrainer } from "../native/contract.js";
-import { numTokens } from "../tokens.js";
+import { numTokens } from "../values/tokens.js";
 import { Batches } from "./batches.js";
 import { evaluate } from "./evaluate.js";
 import type { StepMetrics, TrainEvent } from "./events.js";

@@ -4,8 +4,8 @@ import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import ts from "typescript";
 import { afterAll, beforeAll, expect, test } from "vitest";
-import { internal } from "../../lib/internal.js";
-import type { Model } from "../../lib/model.js";
+import { internal } from "../../lib/model/internal.js";
+import type { Model } from "../../lib/model/model.js";
 import { loadBinding } from "../../lib/native/binding.js";
 import { openGolden } from "../support/golden.js";
 

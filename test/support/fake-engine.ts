@@ -3,7 +3,8 @@
  * `(label + scale + position) mod V`, decodes to the first token's grey, and keeps a log of the calls it got.
  */
 
-import { Model } from "../../lib/model.js";
+import { Model } from "../../lib/model/model.js";
+import type { Architecture } from "../../lib/model/types.js";
 import type {
   NativeEndEvent,
   NativeGeneration,
@@ -12,7 +13,6 @@ import type {
   NativeScaleEvent,
   NativeStats,
 } from "../../lib/native/contract.js";
-import type { Architecture } from "../../lib/types.js";
 
 export const ARCHITECTURE: Architecture = {
   depth: 8,

@@ -14,8 +14,8 @@ import type {
   NativeTrainStep,
   TrainerArray,
 } from "../../lib/native/contract.js";
-import { numTokens } from "../../lib/tokens.js";
 import { parameterShapes } from "../../lib/train/base.js";
+import { numTokens } from "../../lib/values/tokens.js";
 
 export interface FakeOptions {
   /** The update of this number (from 1) finds a NaN. */

@@ -3,9 +3,9 @@
 import { readFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
-import { loadModel } from "../../lib/load.js";
-import type { Model } from "../../lib/model.js";
-import type { LoadOptions } from "../../lib/types.js";
+import { loadModel } from "../../lib/model/load.js";
+import type { Model } from "../../lib/model/model.js";
+import type { LoadOptions } from "../../lib/model/types.js";
 import { readTensors, type Tensor } from "./safetensors.js";
 
 export type GoldenName = "tiny" | "tiny-shared" | "digits";

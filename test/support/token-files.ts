@@ -8,8 +8,8 @@ import { onTestFinished } from "vitest";
 import { type Manifest, shardName, writeManifest } from "../../lib/data/manifest.js";
 import { encodeShard, hashOf } from "../../lib/data/shard.js";
 import type { TokenEncoder } from "../../lib/data/tokenize.js";
-import type { ImageLike } from "../../lib/image-types.js";
-import { TokenMaps } from "../../lib/tokens.js";
+import type { ImageLike } from "../../lib/image/planes.js";
+import { TokenMaps } from "../../lib/values/tokens.js";
 
 /** A folder that goes away with the test. */
 export function scratch(): string {

@@ -9,9 +9,9 @@ import { inspectCheckpoint, tokenizerFingerprint } from "../../lib/checkpoint/in
 import { shardName, writeManifest } from "../../lib/data/manifest.js";
 import { encodeShard, hashOf } from "../../lib/data/shard.js";
 import type { TrainOptions } from "../../lib/options/train.js";
-import { numTokens } from "../../lib/tokens.js";
 import type { Files } from "../../lib/train/checkpoint-file.js";
 import type { TokenSource } from "../../lib/train/token-source.js";
+import { numTokens } from "../../lib/values/tokens.js";
 import { writePair } from "./checkpoint-files.js";
 import { Random, type RandomModel } from "./random-checkpoint.js";
 import { readTensors } from "./safetensors.js";

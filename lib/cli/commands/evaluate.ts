@@ -1,7 +1,6 @@
 /** `nextscale evaluate`: held-out cross entropy at every depth, and what a subnet costs where. */
 
 import { Command } from "commander";
-import { writeAtomically } from "../../atomic-file.js";
 import { TokenSet } from "../../data/index.js";
 import { InvalidOptionError } from "../../errors.js";
 import {
@@ -11,6 +10,7 @@ import {
   type Sensitivity,
   sensitivityPlot,
 } from "../../evaluate/index.js";
+import { writeAtomically } from "../../files/atomic-file.js";
 import type { EvaluateProgress } from "../../options/evaluate.js";
 import { integer, list, number } from "../args.js";
 import { type CliContext, printJson } from "../context.js";

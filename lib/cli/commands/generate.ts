@@ -2,10 +2,10 @@
 
 import { Command, Option } from "commander";
 import { InvalidOptionError } from "../../errors.js";
-import { IMAGE_FORMATS, Image, type ImageFormat } from "../../image.js";
-import type { Model } from "../../model.js";
+import { IMAGE_FORMATS, Image, type ImageFormat } from "../../image/image.js";
+import type { Model } from "../../model/model.js";
+import type { DepthOption, GenerateOptions, Label, ScaleEvent } from "../../model/types.js";
 import { resolveLabels } from "../../options/generate.js";
-import type { DepthOption, GenerateOptions, Label, ScaleEvent } from "../../types.js";
 import { integer, labelsOf, number, numberOrList, seed } from "../args.js";
 import { type Batch, defaultBatchSize, generateInBatches } from "../batches.js";
 import { type CliContext, isLive, printJson } from "../context.js";

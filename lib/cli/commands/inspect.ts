@@ -3,10 +3,10 @@
 import { stat } from "node:fs/promises";
 import { Command } from "commander";
 import { type CheckpointInfo, type CheckpointSource, inspectCheckpoint } from "../../checkpoint/index.js";
-import { toArchitecture } from "../../load.js";
+import { toArchitecture } from "../../model/load.js";
+import type { Architecture } from "../../model/types.js";
 import { bundledModelPath } from "../../native/binding.js";
 import type { TensorEntry } from "../../native/contract.js";
-import type { Architecture } from "../../types.js";
 import { type CliContext, printJson } from "../context.js";
 import { printInspection } from "../inspection-text.js";
 import { listedDepths, poolPeakBytes, typicalBridge } from "../memory.js";

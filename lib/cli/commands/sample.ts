@@ -2,9 +2,9 @@
 
 import { Command, InvalidArgumentError, Option } from "commander";
 import { InvalidOptionError } from "../../errors.js";
+import type { DepthOption, Label } from "../../model/types.js";
 import type { SampleProgress, SampleShard } from "../../options/sample.js";
 import { type SampleResult, sampleModel } from "../../sample/index.js";
-import type { DepthOption, Label } from "../../types.js";
 import { integer, labelsOf, number, numberOrList, seed } from "../args.js";
 import { type CliContext, printJson } from "../context.js";
 import { formatMs } from "../format.js";

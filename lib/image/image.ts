@@ -1,9 +1,9 @@
 /** Pixels, and their way from and to files. */
 
 import { extname } from "node:path";
-import { writeAtomically } from "./atomic-file.js";
-import { InvalidOptionError, IoError } from "./errors.js";
-import { checkInteger, checkObject, checkOneOf, fail } from "./options/check.js";
+import { InvalidOptionError, IoError } from "../errors.js";
+import { writeAtomically } from "../files/atomic-file.js";
+import { checkInteger, checkObject, checkOneOf, fail } from "../options/check.js";
 
 export const IMAGE_FORMATS = ["png", "jpeg", "webp"] as const;
 export type ImageFormat = (typeof IMAGE_FORMATS)[number];

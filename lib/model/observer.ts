@@ -1,8 +1,8 @@
 /** `onEvent`: what generations do, told to one listener that can break nothing. */
 
-import { NextscaleError } from "./errors.js";
-import type { NativeScaleEvent } from "./native/contract.js";
-import type { ResolvedGenerateOptions } from "./options/generate.js";
+import { NextscaleError } from "../errors.js";
+import type { NativeScaleEvent } from "../native/contract.js";
+import type { ResolvedGenerateOptions } from "../options/generate.js";
 import type { ModelEvent } from "./types.js";
 
 /** The listener of one model, or none. */

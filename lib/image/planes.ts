@@ -1,8 +1,8 @@
 /** Pictures that callers hand in, and their way to the numbers the encoder reads. */
 
-import { InvalidOptionError } from "./errors.js";
-import { describe, fail } from "./options/check.js";
-import { TimeSlice } from "./time-slice.js";
+import { TimeSlice } from "../base/time-slice.js";
+import { InvalidOptionError } from "../errors.js";
+import { describe, fail } from "../options/check.js";
 
 /** Anything with pixels in rows: an Image, a canvas' ImageData, sharp's raw output. */
 export interface ImageLike {

@@ -1,12 +1,12 @@
 /** An opened tokenizer without a transformer: encode, decode, dispose. */
 
-import { wrapNative } from "./errors.js";
+import { wrapNative } from "../errors.js";
+import type { Image } from "../image/image.js";
+import { checkImages, type ImageLike, toPlanes } from "../image/planes.js";
+import type { NativeModel } from "../native/contract.js";
+import { checkTokens, TokenMaps } from "../values/tokens.js";
 import { splitImages } from "./generation.js";
-import type { Image } from "./image.js";
-import { checkImages, type ImageLike, toPlanes } from "./image-types.js";
 import { Lifecycle } from "./lifecycle.js";
-import type { NativeModel } from "./native/contract.js";
-import { checkTokens, TokenMaps } from "./tokens.js";
 import type { Architecture } from "./types.js";
 
 /** The part of an architecture that a tokenizer has. */

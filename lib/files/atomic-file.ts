@@ -3,7 +3,7 @@
 import { randomBytes } from "node:crypto";
 import { open, rename, rm } from "node:fs/promises";
 import { basename, dirname, join } from "node:path";
-import { IoError } from "./errors.js";
+import { IoError } from "../errors.js";
 
 /** A name beside `path` that nothing else uses; on the same file system, so that a rename is atomic. */
 export function temporaryName(path: string): string {

@@ -1,8 +1,8 @@
 /** Token maps of images: one flat array for the core, one map per scale for people. */
 
-import { InvalidOptionError } from "./errors.js";
-import { describe } from "./options/check.js";
-import type { Architecture, TokenMap } from "./types.js";
+import { InvalidOptionError } from "../errors.js";
+import type { Architecture, TokenMap } from "../model/types.js";
+import { describe } from "../options/check.js";
 
 /**
  * The token maps of one or more images: what {@link Model.encode} returns and {@link Model.decode} takes.

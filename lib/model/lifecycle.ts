@@ -3,7 +3,7 @@
  * Work on a disposed model throws a DisposedError.
  */
 
-import { DisposedError } from "./errors.js";
+import { DisposedError } from "../errors.js";
 
 /** Something that runs under a model and can be told to stop. */
 export interface Child {

@@ -1,23 +1,23 @@
 /** An opened model: describe, generate, encode, decode, score, dispose. */
 
-import { checkDepth, resolveDepth } from "./depth.js";
-import { CallSite, InvalidOptionError, wrapNative } from "./errors.js";
-import { Generation, splitImages } from "./generation.js";
-import type { Image } from "./image.js";
-import { checkImages, type ImageLike, toPlanes } from "./image-types.js";
-import { internal, type Overrides } from "./internal.js";
-import { Lifecycle } from "./lifecycle.js";
-import type { NativeModel, NativeRequest, NativeStats } from "./native/contract.js";
-import { Observer } from "./observer.js";
+import { CallSite, InvalidOptionError, wrapNative } from "../errors.js";
+import type { Image } from "../image/image.js";
+import { checkImages, type ImageLike, toPlanes } from "../image/planes.js";
+import type { NativeModel, NativeRequest, NativeStats } from "../native/contract.js";
+import { checkDepth, resolveDepth } from "../options/depth.js";
 import {
   type GenerateContext,
   type ResolvedGenerateOptions,
   resolveGenerateOptions,
   resolveScoreOptions,
-} from "./options/generate.js";
+} from "../options/generate.js";
+import { checkTokens, TokenMaps } from "../values/tokens.js";
+import { Generation, splitImages } from "./generation.js";
+import { internal, type Overrides } from "./internal.js";
+import { Lifecycle } from "./lifecycle.js";
+import { Observer } from "./observer.js";
 import { fitPreview } from "./preview.js";
 import { imagesPerRun, scoreTokens } from "./score.js";
-import { checkTokens, TokenMaps } from "./tokens.js";
 import type {
   Architecture,
   DepthOption,

@@ -1,9 +1,9 @@
 /** Where a model will run: what was asked for, what works here, and why. */
 
-import { DeviceUnavailableError, InvalidOptionError } from "./errors.js";
-import type { DType, NativeCudaDevice, NativeCudaSpec, TensorEntry } from "./native/contract.js";
-import { type CudaReport, tryCuda } from "./native/cuda.js";
-import type { ResolvedLoadOptions } from "./options/load.js";
+import { DeviceUnavailableError, InvalidOptionError } from "../errors.js";
+import type { DType, NativeCudaDevice, NativeCudaSpec, TensorEntry } from "../native/contract.js";
+import { type CudaReport, tryCuda } from "../native/cuda.js";
+import type { ResolvedLoadOptions } from "../options/load.js";
 
 export interface ChosenDevice {
   /** "cpu" or "cuda:N". */

@@ -1,22 +1,22 @@
 /** loadModel: options -> checkpoint -> core -> Model. */
 
 import { freemem } from "node:os";
-import { openCheckpoint, openTokenizer, tokenizerFingerprint } from "./checkpoint/index.js";
-import { type ChosenDevice, chooseDevice } from "./device.js";
-import { AbortError, wrapNative } from "./errors.js";
-import { onAbort } from "./lifecycle.js";
-import { Model } from "./model.js";
-import { bundledModelPath, loadBinding } from "./native/binding.js";
-import type { NativeConfig, NativeModel } from "./native/contract.js";
+import { openCheckpoint, openTokenizer, tokenizerFingerprint } from "../checkpoint/index.js";
+import { AbortError, wrapNative } from "../errors.js";
+import { bundledModelPath, loadBinding } from "../native/binding.js";
+import type { NativeConfig, NativeModel } from "../native/contract.js";
 import {
   checkSource,
   checkTokenizerSource,
   type ResolvedLoadOptions,
   resolveLoadOptions,
   resolveTokenizerOptions,
-} from "./options/load.js";
+} from "../options/load.js";
+import { numTokens } from "../values/tokens.js";
+import { type ChosenDevice, chooseDevice } from "./device.js";
+import { onAbort } from "./lifecycle.js";
+import { Model } from "./model.js";
 import { Tokenizer } from "./tokenizer.js";
-import { numTokens } from "./tokens.js";
 import type { Architecture, DType, LoadOptions, ModelSource, TokenizerOptions, TokenizerSource } from "./types.js";
 
 /**

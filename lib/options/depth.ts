@@ -5,7 +5,7 @@
  * that every scale runs at depth `d`. Depth 1 exists only in a network of one block: a subnet has the first and the last.
  */
 
-import { checkInteger, checkNumber, checkObject, fail } from "./options/check.js";
+import { checkInteger, checkNumber, checkObject, fail } from "./check.js";
 
 /** What a plan depends on. */
 export interface DepthContext {

@@ -1,9 +1,9 @@
 /** Public types: what callers hand in and what they get back. Validation lives in lib/options. */
 
-import type { ErrorCode } from "./errors.js";
-import type { Image } from "./image.js";
-import type { DType } from "./native/contract.js";
-import type { TokenMaps } from "./tokens.js";
+import type { ErrorCode } from "../errors.js";
+import type { Image } from "../image/image.js";
+import type { DType } from "../native/contract.js";
+import type { TokenMaps } from "../values/tokens.js";
 
 export type { DType };
 

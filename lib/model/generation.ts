@@ -5,14 +5,14 @@
  * first scale. A failure reaches each consumer that waits, as one and the same error; when nobody waits, nothing is thrown.
  */
 
-import { AbortError, type CallSite, errorFromNative, wrapNative } from "./errors.js";
-import { Image } from "./image.js";
+import { TimeSlice } from "../base/time-slice.js";
+import { AbortError, type CallSite, errorFromNative, wrapNative } from "../errors.js";
+import { Image } from "../image/image.js";
+import type { NativeEndEvent, NativeGeneration, NativeScaleEvent } from "../native/contract.js";
+import { numTokens, TokenMaps } from "../values/tokens.js";
 import { captured, losses } from "./internal.js";
 import { type Child, onAbort } from "./lifecycle.js";
-import type { NativeEndEvent, NativeGeneration, NativeScaleEvent } from "./native/contract.js";
 import type { GenerationLog } from "./observer.js";
-import { TimeSlice } from "./time-slice.js";
-import { numTokens, TokenMaps } from "./tokens.js";
 import type { ScaleEvent } from "./types.js";
 
 /** What a model hands to a generation. */

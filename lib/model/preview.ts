@@ -3,8 +3,8 @@
  * decoder. It costs E multiplications per pixel of the latent where the decoder costs more than the scale itself.
  */
 
-import { type ImageLike, toPlanes } from "./image-types.js";
-import { TimeSlice } from "./time-slice.js";
+import { TimeSlice } from "../base/time-slice.js";
+import { type ImageLike, toPlanes } from "../image/planes.js";
 import type { Architecture } from "./types.js";
 
 /** What a fit needs of a model. */
