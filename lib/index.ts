@@ -16,7 +16,6 @@ export {
   epochOrder,
   type PictureSettings,
   type SkippedFile,
-  type TokenBatch,
   type TokenEncoder,
   type TokenizeOptions,
   type TokenizeResult,
@@ -59,12 +58,14 @@ export {
 } from "./evaluate/index.js";
 export { type EncodeOptions, type FromOptions, Image, type ImageFormat, type RawPixels } from "./image/image.js";
 export type { ImageLike } from "./image/planes.js";
+export type { ModelEvent, ScaleEvent } from "./model/events.js";
 export type { Generation } from "./model/generation.js";
 export { loadModel, loadTokenizer } from "./model/load.js";
 export type { Model } from "./model/model.js";
+export type { Score } from "./model/score.js";
+export type { ModelStats, PoolStats, ScaleTime } from "./model/stats.js";
 export type { Tokenizer, TokenizerArchitecture } from "./model/tokenizer.js";
 export type {
-  Architecture,
   DeadlinePlan,
   DepthOption,
   Device,
@@ -73,19 +74,11 @@ export type {
   KvPoolOptions,
   Label,
   LoadOptions,
-  ModelEvent,
   ModelSource,
-  ModelStats,
-  PoolStats,
   Preview,
-  ScaleEvent,
-  ScaleTime,
-  Score,
   ScoreOptions,
-  Strategy,
   TokenizerOptions,
   TokenizerSource,
-  TokenMap,
   ZonePlan,
 } from "./model/types.js";
 export { type BindingInfo, bundledModelPath, describeBinding } from "./native/binding.js";
@@ -94,25 +87,30 @@ export { formatDepths } from "./options/depth.js";
 export type { EvaluateProgress, EvaluateSettings, ScoringSettings, SensitivitySettings } from "./options/evaluate.js";
 export type { SampleProgress, SampleSettings, SampleShard } from "./options/sample.js";
 export type { Crop, Fit, TokenizeProgress, TokenizeSettings } from "./options/tokenize.js";
-export type { InitialModel, OptimizerOptions, TrainBase, TrainOptions } from "./options/train.js";
+export type { TrainOptions } from "./options/train.js";
 export { type SampleOptions, type SampleResult, sampleModel } from "./sample/index.js";
 export {
   type EvaluationMetrics,
   type ExportOptions,
   type ExportResult,
   exportRun,
+  type InitialModel,
   type LearningRate,
   type MemoryFigures,
+  type OptimizerOptions,
   type Phases,
   type PlannedTraining,
   planTraining,
   type Ratio,
   type Recipe,
   type StepMetrics,
-  type TokenSource,
+  type TrainBase,
   type TrainEvent,
   type TrainPlan,
   type TrainResult,
   trainSupernet,
 } from "./train/index.js";
+export type { Architecture, Strategy } from "./values/architecture.js";
+export type { TokenBatch, TokenSource } from "./values/token-source.js";
+export type { TokenMap } from "./values/tokens.js";
 export { TokenMaps } from "./values/tokens.js";

@@ -1,10 +1,10 @@
 /** score(): the core's losses against the recorded ones, against captured logits, and in any number of runs. */
 
 import { afterAll, beforeAll, expect, test } from "vitest";
+import type { ScaleEvent } from "../lib/model/events.js";
 import { captured, internal, losses } from "../lib/model/internal.js";
 import type { Model } from "../lib/model/model.js";
 import { imagesPerRun, scoreTokens } from "../lib/model/score.js";
-import type { ScaleEvent } from "../lib/model/types.js";
 import { Golden, maxDifference, openGolden } from "./support/golden.js";
 import { Random } from "./support/random-checkpoint.js";
 import { rejection } from "./support/rejections.js";

@@ -3,10 +3,11 @@
 import fc from "fast-check";
 import { beforeAll, describe, expect, test } from "vitest";
 import type { PoolExhaustedError } from "../lib/errors.js";
+import type { ModelEvent } from "../lib/model/events.js";
 import { loadModel } from "../lib/model/load.js";
 import type { Model } from "../lib/model/model.js";
-import type { ModelEvent, Strategy } from "../lib/model/types.js";
 import { loadBinding } from "../lib/native/binding.js";
+import type { Strategy } from "../lib/values/architecture.js";
 import { writePair } from "./support/checkpoint-files.js";
 import { openGolden } from "./support/golden.js";
 import { ExpectedUse, evenBlocks, type PoolCase, rowBytes, rowsByScale } from "./support/pool-model.js";

@@ -1,7 +1,7 @@
 /** onEvent: what it is told, and that it can break nothing. */
 
 import { afterEach, describe, expect, test, vi } from "vitest";
-import type { ModelEvent } from "../lib/model/types.js";
+import type { ModelEvent } from "../lib/model/events.js";
 import { fakeModel } from "./support/fake-engine.js";
 import { openGolden } from "./support/golden.js";
 import { rejection } from "./support/rejections.js";

@@ -2,38 +2,9 @@
 
 import { InvalidCheckpointError, InvalidOptionError } from "../errors.js";
 import { type StoredTensor, weightDType } from "./dtype.js";
-import { tokenizerShapes, transformerShapes } from "./expected.js";
+import { type TokenizerShape, type TransformerShape, tokenizerShapes, transformerShapes } from "./expected.js";
 import { printable } from "./pickle-values.js";
 import { listNames } from "./state-dict.js";
-
-/** What the tensors of a transformer say. */
-export interface TransformerShape {
-  depth: number;
-  width: number;
-  /** null: nothing in the file tells it (no L2-norm attention). */
-  numHeads: number | null;
-  mlpWidth: number;
-  numClasses: number;
-  sharedAda: boolean;
-  l2Norm: boolean;
-  codebookSize: number;
-  codeDim: number;
-  numScales: number;
-  numTokens: number;
-  /** Tokens of the first scale. */
-  firstTokens: number;
-}
-
-/** What the tensors of a tokenizer say. */
-export interface TokenizerShape {
-  codebookSize: number;
-  codeDim: number;
-  /** How residual convolutions are shared: their number, "per-scale", or "none". */
-  residualConvs: { sharing: "shared" | "per-scale" | "none"; count: number };
-  channels: number;
-  multipliers: number[];
-  numResBlocks: number;
-}
 
 type Tensors = ReadonlyMap<string, StoredTensor>;
 

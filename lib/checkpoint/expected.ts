@@ -1,6 +1,33 @@
 /** Names and shapes of every weight of an architecture, as the reference's modules create them. */
 
-import type { TokenizerShape, TransformerShape } from "./architecture.js";
+/** What the tensors of a transformer say. */
+export interface TransformerShape {
+  depth: number;
+  width: number;
+  /** null: nothing in the file tells it (no L2-norm attention). */
+  numHeads: number | null;
+  mlpWidth: number;
+  numClasses: number;
+  sharedAda: boolean;
+  l2Norm: boolean;
+  codebookSize: number;
+  codeDim: number;
+  numScales: number;
+  numTokens: number;
+  /** Tokens of the first scale. */
+  firstTokens: number;
+}
+
+/** What the tensors of a tokenizer say. */
+export interface TokenizerShape {
+  codebookSize: number;
+  codeDim: number;
+  /** How residual convolutions are shared: their number, "per-scale", or "none". */
+  residualConvs: { sharing: "shared" | "per-scale" | "none"; count: number };
+  channels: number;
+  multipliers: number[];
+  numResBlocks: number;
+}
 
 type Shapes = Map<string, number[]>;
 

@@ -3,15 +3,10 @@
 import { setImmediate as turn } from "node:timers/promises";
 import { InvalidCheckpointError, InvalidOptionError } from "../errors.js";
 import type { DType, NativeConfig, TensorEntry } from "../native/contract.js";
-import {
-  inferTokenizer,
-  inferTransformer,
-  resolveHeads,
-  type TokenizerShape,
-  type TransformerShape,
-} from "./architecture.js";
+import { inferTokenizer, inferTransformer, resolveHeads } from "./architecture.js";
 import type { FileFormat } from "./detect.js";
 import { bytesOf, numElements, type StoredTensor, weightDType } from "./dtype.js";
+import type { TokenizerShape, TransformerShape } from "./expected.js";
 import { checkNotes, differenceOf, type MetadataBlock, type ModelNotes, parseMetadata } from "./metadata.js";
 import {
   type CheckpointSource,

@@ -1,8 +1,37 @@
 /** An inspection as people read it. */
 
-import type { Architecture } from "../model/types.js";
-import type { Inspection } from "./commands/inspect.js";
+import type { CheckpointInfo } from "../checkpoint/index.js";
+import type { Architecture } from "../values/architecture.js";
 import { formatBytes, formatCount, formatSection, formatTable } from "./format.js";
+
+/** KV pool of one image at one depth after the bridge, both guidance branches, in bytes. */
+export interface DepthMemory {
+  depth: number;
+  trained: boolean;
+  f32: number;
+  f16: number;
+}
+
+export interface Inspection {
+  name: string | null;
+  files: { path: string; format: string; bytes: number }[];
+  parameters: { transformer: number; tokenizer: number; total: number };
+  weightsBytes: number;
+  /** Bytes of the weights in each number format. */
+  bytesByDType: CheckpointInfo["bytesByDType"];
+  /** Shapes of the parts that are there. */
+  transformer: CheckpointInfo["transformer"];
+  tokenizer: CheckpointInfo["tokenizer"];
+  /** null unless both parts are there; so are the fields below. */
+  architecture: Architecture | null;
+  labels: readonly string[];
+  depths: { trained: readonly number[]; min: number; max: number; bridge: number; strategy: string } | null;
+  memory: { bridge: number; depths: DepthMemory[] } | null;
+  recommended: Record<string, number>;
+  previewMatrix: boolean;
+  metadata: Record<string, unknown>;
+  warnings: string[];
+}
 
 export function printInspection(inspection: Inspection): string {
   const { architecture, transformer, tokenizer } = inspection;

@@ -3,8 +3,9 @@
  * are exact; a test compares them with `model.peakBytes`.
  */
 
-import type { Architecture, DType } from "../model/types.js";
+import type { DType } from "../model/types.js";
 import { minDepth } from "../options/depth.js";
+import type { Architecture } from "../values/architecture.js";
 
 const BYTES: Record<DType, number> = { f32: 4, f16: 2, bf16: 2 };
 

@@ -1,7 +1,7 @@
 /** Do these tokens belong to this model, and which of its classes is each of theirs? */
 
 import { InvalidTokensError } from "../errors.js";
-import type { Architecture } from "../model/types.js";
+import type { Architecture } from "../values/architecture.js";
 import type { TokenSet } from "./token-set.js";
 
 /** The part of a model that decides. */

@@ -3,5 +3,5 @@
 export { classLabels, requireTokenizer, type TokenReader } from "./fit.js";
 export type { PictureSettings, SkippedFile } from "./manifest.js";
 export { epochOrder } from "./order.js";
-export { type TokenBatch, TokenSet, type TokenSetOptions } from "./token-set.js";
+export { TokenSet, type TokenSetOptions } from "./token-set.js";
 export { type TokenEncoder, type TokenizeOptions, type TokenizeResult, tokenizeImages } from "./tokenize.js";

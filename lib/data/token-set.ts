@@ -9,7 +9,8 @@ import { join } from "node:path";
 import { TimeSlice } from "../base/time-slice.js";
 import { InvalidOptionError, InvalidTokensError, IoError } from "../errors.js";
 import { checkInteger, checkObject, checkString, optional } from "../options/check.js";
-import { numTokens as numTokensOf } from "../values/tokens.js";
+import { numTokens as numTokensOf } from "../values/architecture.js";
+import type { TokenBatch } from "../values/token-source.js";
 import {
   finishedEntries,
   MANIFEST,
@@ -23,14 +24,6 @@ import { decodeLabels, decodeTokens, hashOf, layoutOf, type ShardLayout } from "
 export interface TokenSetOptions {
   /** Tokens of the whole set are held in memory when they take no more bytes than this. Default 1 GiB. */
   memoryBytes?: number;
-}
-
-/** Rows of a set, in the order of the indices that were asked for. */
-export interface TokenBatch {
-  /** `[count, numTokens]`. */
-  tokens: Int32Array;
-  /** `[count]`. */
-  labels: Int32Array;
 }
 
 interface Shard extends ShardEntry {

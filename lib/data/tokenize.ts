@@ -6,9 +6,9 @@ import { join } from "node:path";
 import { AbortError, InvalidOptionError, InvalidTokensError, IoError, NextscaleError } from "../errors.js";
 import { writeAtomically } from "../files/atomic-file.js";
 import type { ImageLike } from "../image/planes.js";
-import type { Architecture } from "../model/types.js";
 import { fail } from "../options/check.js";
 import { type ResolvedTokenizeSettings, resolveTokenizeSettings, type TokenizeSettings } from "../options/tokenize.js";
+import type { Architecture } from "../values/architecture.js";
 import type { TokenMaps } from "../values/tokens.js";
 import { type ImageFolder, type SourceFile, scanImageFolder } from "./image-folder.js";
 import {

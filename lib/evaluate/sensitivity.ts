@@ -6,7 +6,7 @@
 import type { TokenSet } from "../data/index.js";
 import type { Model } from "../model/model.js";
 import { resolveSensitivitySettings, type SensitivitySettings } from "../options/evaluate.js";
-import { numTokens } from "../values/tokens.js";
+import { numTokens } from "../values/architecture.js";
 import { checkModel } from "./evaluate.js";
 import { contextOf, type Loss, openTokensFor, Scorer } from "./pass.js";
 

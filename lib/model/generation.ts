@@ -9,11 +9,12 @@ import { TimeSlice } from "../base/time-slice.js";
 import { AbortError, type CallSite, errorFromNative, wrapNative } from "../errors.js";
 import { Image } from "../image/image.js";
 import type { NativeEndEvent, NativeGeneration, NativeScaleEvent } from "../native/contract.js";
-import { numTokens, TokenMaps } from "../values/tokens.js";
+import { numTokens } from "../values/architecture.js";
+import { TokenMaps } from "../values/tokens.js";
+import type { ScaleEvent } from "./events.js";
 import { captured, losses } from "./internal.js";
 import { type Child, onAbort } from "./lifecycle.js";
 import type { GenerationLog } from "./observer.js";
-import type { ScaleEvent } from "./types.js";
 
 /** What a model hands to a generation. */
 export interface GenerationParts {

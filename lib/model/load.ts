@@ -4,7 +4,7 @@ import { freemem } from "node:os";
 import { openCheckpoint, openTokenizer, tokenizerFingerprint } from "../checkpoint/index.js";
 import { AbortError, wrapNative } from "../errors.js";
 import { bundledModelPath, loadBinding } from "../native/binding.js";
-import type { NativeConfig, NativeModel } from "../native/contract.js";
+import type { NativeModel } from "../native/contract.js";
 import {
   checkSource,
   checkTokenizerSource,
@@ -12,12 +12,12 @@ import {
   resolveLoadOptions,
   resolveTokenizerOptions,
 } from "../options/load.js";
-import { numTokens } from "../values/tokens.js";
+import { type Architecture, toArchitecture } from "../values/architecture.js";
 import { type ChosenDevice, chooseDevice } from "./device.js";
 import { onAbort } from "./lifecycle.js";
 import { Model } from "./model.js";
 import { Tokenizer } from "./tokenizer.js";
-import type { Architecture, DType, LoadOptions, ModelSource, TokenizerOptions, TokenizerSource } from "./types.js";
+import type { DType, LoadOptions, ModelSource, TokenizerOptions, TokenizerSource } from "./types.js";
 
 /**
  * Opens a model.
@@ -93,31 +93,6 @@ export async function loadTokenizer(source?: TokenizerSource, options?: Tokenize
   const native = await openOrAbort(addon.openModel(spec, quietProgress(resolved)), signal);
   const { depth, width, heads, mlpWidth, numClasses, sharedAda, l2Norm, ...architecture } = toArchitecture(config);
   return new Tokenizer({ native, architecture, fingerprint, threads });
-}
-
-/** The public description of a checkpoint's shape. */
-export function toArchitecture(config: NativeConfig): Architecture {
-  const { numHeads: heads, sides, multipliers } = config;
-  return {
-    depth: config.depth,
-    width: config.width,
-    heads,
-    mlpWidth: config.mlpWidth,
-    numClasses: config.numClasses,
-    sharedAda: config.sharedAda,
-    l2Norm: config.l2Norm,
-    codebookSize: config.codebookSize,
-    codeDim: config.codeDim,
-    numResidualConvs: config.numResidualConvs,
-    residualMix: config.residualMix,
-    channels: config.channels,
-    multipliers,
-    numResBlocks: config.numResBlocks,
-    sides,
-    numScales: sides.length,
-    numTokens: numTokens(sides),
-    imageSide: sides.at(-1)! * 2 ** (multipliers.length - 1),
-  };
 }
 
 /** A quarter of the free memory, but no less than one image at full depth with guidance, and no more than 64. */

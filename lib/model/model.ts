@@ -11,24 +11,18 @@ import {
   resolveGenerateOptions,
   resolveScoreOptions,
 } from "../options/generate.js";
+import type { Architecture, Strategy } from "../values/architecture.js";
 import { checkTokens, TokenMaps } from "../values/tokens.js";
+import type { ModelEvent } from "./events.js";
 import { Generation, splitImages } from "./generation.js";
 import { internal, type Overrides } from "./internal.js";
 import { Lifecycle } from "./lifecycle.js";
 import { Observer } from "./observer.js";
 import { fitPreview } from "./preview.js";
+import type { Score } from "./score.js";
 import { imagesPerRun, scoreTokens } from "./score.js";
-import type {
-  Architecture,
-  DepthOption,
-  GenerateOptions,
-  ModelEvent,
-  ModelStats,
-  PoolStats,
-  Score,
-  ScoreOptions,
-  Strategy,
-} from "./types.js";
+import type { ModelStats, PoolStats } from "./stats.js";
+import type { DepthOption, GenerateOptions, ScoreOptions } from "./types.js";
 
 /** What loadModel knows when the core has opened the weights. */
 export interface ModelParts {

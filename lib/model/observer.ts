@@ -3,7 +3,7 @@
 import { NextscaleError } from "../errors.js";
 import type { NativeScaleEvent } from "../native/contract.js";
 import type { ResolvedGenerateOptions } from "../options/generate.js";
-import type { ModelEvent } from "./types.js";
+import type { ModelEvent } from "./events.js";
 
 /** The listener of one model, or none. */
 export class Observer {

@@ -5,7 +5,7 @@
 
 import { TimeSlice } from "../base/time-slice.js";
 import { type ImageLike, toPlanes } from "../image/planes.js";
-import type { Architecture } from "./types.js";
+import type { Architecture } from "../values/architecture.js";
 
 /** What a fit needs of a model. */
 export interface PreviewSource {

@@ -1,7 +1,20 @@
 /** Teacher-forced cross entropy: forced generations whose losses the core computes, put in order and averaged. */
 
+import type { Architecture } from "../values/architecture.js";
+import type { ScaleEvent } from "./events.js";
 import { losses } from "./internal.js";
-import type { Architecture, ScaleEvent, Score } from "./types.js";
+
+/** Teacher-forced cross entropy in nats. */
+export interface Score {
+  /** Per token: `[images, numTokens]`. */
+  perToken: Float32Array;
+  /** Mean over the tokens of each scale and all images. */
+  perScale: number[];
+  /** Mean over all tokens of each image. */
+  perImage: number[];
+  /** Mean over everything. */
+  mean: number;
+}
 
 /** Runs images with forced tokens; its events carry losses. */
 export type ForcedRun = (labels: Int32Array, tokens: Int32Array) => AsyncIterable<ScaleEvent>;

@@ -4,10 +4,10 @@ import { wrapNative } from "../errors.js";
 import type { Image } from "../image/image.js";
 import { checkImages, type ImageLike, toPlanes } from "../image/planes.js";
 import type { NativeModel } from "../native/contract.js";
+import type { Architecture } from "../values/architecture.js";
 import { checkTokens, TokenMaps } from "../values/tokens.js";
 import { splitImages } from "./generation.js";
 import { Lifecycle } from "./lifecycle.js";
-import type { Architecture } from "./types.js";
 
 /** The part of an architecture that a tokenizer has. */
 export type TokenizerArchitecture = Omit<

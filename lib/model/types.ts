@@ -1,9 +1,9 @@
 /** Public types: what callers hand in and what they get back. Validation lives in lib/options. */
 
-import type { ErrorCode } from "../errors.js";
-import type { Image } from "../image/image.js";
 import type { DType } from "../native/contract.js";
+import type { Strategy } from "../values/architecture.js";
 import type { TokenMaps } from "../values/tokens.js";
+import type { ModelEvent } from "./events.js";
 
 export type { DType };
 
@@ -12,9 +12,6 @@ export type ModelSource = string | { var: string; tokenizer: string };
 
 /** A device that may be asked for. `"auto"` takes the best one that works, and {@link Model.deviceReason} says why. */
 export type Device = "auto" | "cpu" | "cuda" | `cuda:${number}`;
-
-/** How the blocks of a subnet are chosen: evenly spaced (the paper), or each smaller set out of the next larger one. */
-export type Strategy = "even" | "nested";
 
 /** What each scale event shows: nothing, a linear map of the feature map, or the real decoder (slow on a CPU). */
 export type Preview = "none" | "linear" | "decode";
@@ -126,128 +123,6 @@ export interface GenerateOptions {
   signal?: AbortSignal;
 }
 
-/** What a listener receives after each scale. */
-export interface ScaleEvent {
-  /** 0-based. */
-  index: number;
-  /** Number of scales. */
-  total: number;
-  /** Tokens per row and column. */
-  side: number;
-  /** Blocks that ran. */
-  depth: number;
-  /** Why this depth: the plan, a `setDepth`, the deadline, or a deadline that is already missed (`"late"`). */
-  reason: "plan" | "set" | "deadline" | "late";
-  /** Milliseconds since the generation started to run (waiting for the pool not counted). */
-  elapsedMs: number;
-  /** Milliseconds that this scale took. */
-  scaleMs: number;
-  /** Share of all tokens drawn so far, 0..1. */
-  progress: number;
-  /** One token map per image. */
-  tokens: TokenMap[];
-  /** One picture per image, when `preview` asks for it. */
-  previews: Image[] | null;
-  /** Picture of the first image: `previews?.[0]`. */
-  preview: Image | null;
-}
-
-/** The codebook indices of one scale of one image, row by row: int32, side * side of them. */
-export interface TokenMap {
-  side: number;
-  data: Int32Array;
-}
-
-/** A checkpoint's shape, inferred from names and shapes of its tensors. */
-export interface Architecture {
-  /** Blocks of the full network (D). */
-  depth: number;
-  /** Channels (C). */
-  width: number;
-  /** Attention heads (H). */
-  heads: number;
-  mlpWidth: number;
-  numClasses: number;
-  sharedAda: boolean;
-  l2Norm: boolean;
-  /** Codebook size (V). */
-  codebookSize: number;
-  /** Width of a code vector (E). */
-  codeDim: number;
-  /** Residual convolutions; 0 = one per scale. */
-  numResidualConvs: number;
-  residualMix: number;
-  /** Base channels and channel multipliers of the tokenizer. */
-  channels: number;
-  multipliers: number[];
-  numResBlocks: number;
-  /** Sides of the scales, ascending. */
-  sides: number[];
-  numScales: number;
-  /** Tokens of one image, all scales together. */
-  numTokens: number;
-  /** Pixels per row and column of an image. */
-  imageSide: number;
-}
-
-/** The KV pool at this moment. All figures in bytes. */
-export interface PoolStats {
-  capacityBytes: number;
-  usedBytes: number;
-  peakBytes: number;
-  /** Promised to running generations. */
-  reservedBytes: number;
-  generations: { id: number; usedBytes: number; reservedBytes: number }[];
-}
-
-/** Measured time of one scale at one depth. */
-export interface ScaleTime {
-  scale: number;
-  depth: number;
-  rows: number;
-  ms: number;
-}
-
-/** The engine at this moment. */
-export interface ModelStats {
-  pool: PoolStats;
-  running: number;
-  /** Generations that wait for room in the pool. */
-  waiting: number;
-  /** Steps of the engine: one scale of a shared batch each. */
-  steps: number;
-  /** Tokens drawn since the model was opened. */
-  tokens: number;
-  /** Milliseconds that the engine computed. */
-  busyMs: number;
-  tokensPerSecond: number;
-  maxBatchRows: number;
-  scaleTimes: ScaleTime[];
-}
-
-/**
- * What `onEvent` is told of a generation, in this order: one `request`, one `start` unless it ends in line, its scales, one
- * `end`. `id` is the one of {@link PoolStats.generations}.
- */
-export type ModelEvent =
-  /** Handed to the engine: it runs, or waits in line for room in the pool. `depths` is its plan. */
-  | { type: "request"; id: number; images: number; seed: number | bigint; depths: number[]; deadlineMs: number | null }
-  /** It runs; told together with its first scale. `waitedMs`: time in line. */
-  | { type: "start"; id: number; waitedMs: number }
-  | {
-      type: "scale";
-      id: number;
-      index: number;
-      depth: number;
-      reason: ScaleEvent["reason"];
-      scaleMs: number;
-      elapsedMs: number;
-    }
-  /** `setDepth` was called; `accepted` is false when the pool had no room for it. */
-  | { type: "depth"; id: number; depth: number; accepted: boolean }
-  /** `code` is null when all scales are drawn. `totalMs` since the request. */
-  | { type: "end"; id: number; code: ErrorCode | null; scales: number; totalMs: number };
-
 /** Token maps and labels to score; see {@link Model.score}. */
 export interface ScoreOptions {
   /** `[images, numTokens]`, or what {@link Model.encode} returned. */
@@ -257,16 +132,4 @@ export interface ScoreOptions {
   /** Default: the model's. A deadline cannot be scored. */
   depth?: DepthOption;
   signal?: AbortSignal;
-}
-
-/** Teacher-forced cross entropy in nats. */
-export interface Score {
-  /** Per token: `[images, numTokens]`. */
-  perToken: Float32Array;
-  /** Mean over the tokens of each scale and all images. */
-  perScale: number[];
-  /** Mean over all tokens of each image. */
-  perImage: number[];
-  /** Mean over everything. */
-  mean: number;
 }

@@ -1,16 +1,9 @@
 /** Options of loadModel: type, range, names. The only place that reads the raw object. */
 
 import { availableParallelism } from "node:os";
-import type {
-  Device,
-  DType,
-  LoadOptions,
-  ModelEvent,
-  ModelSource,
-  Strategy,
-  TokenizerOptions,
-  TokenizerSource,
-} from "../model/types.js";
+import type { ModelEvent } from "../model/events.js";
+import type { Device, DType, LoadOptions, ModelSource, TokenizerOptions, TokenizerSource } from "../model/types.js";
+import type { Strategy } from "../values/architecture.js";
 import {
   checkFunction,
   checkInteger,

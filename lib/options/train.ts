@@ -1,10 +1,11 @@
 /** Options of trainSupernet, and of `supernet.json`: type, range, names. The only place that reads the raw object. */
 
 import { availableParallelism } from "node:os";
-import type { DType, Strategy } from "../model/types.js";
+import type { DType } from "../native/contract.js";
 import type { TrainEvent } from "../train/events.js";
-import type { LearningRate, Phases, Ratio } from "../train/schedule.js";
-import type { TokenSource } from "../train/token-source.js";
+import type { InitialModel, LearningRate, OptimizerOptions, Phases, Ratio, TrainBase } from "../train/recipe.js";
+import type { Strategy } from "../values/architecture.js";
+import type { TokenSource } from "../values/token-source.js";
 import {
   checkBoolean,
   checkFunction,
@@ -17,42 +18,6 @@ import {
   fail,
   optional,
 } from "./check.js";
-
-/** A transformer to draw at random, as the reference initialises it. */
-export interface InitialModel {
-  /** File with the tokenizer. */
-  tokenizer: string;
-  /** Blocks of the full network. */
-  depth: number;
-  /** Channels. Default: 64 per block, as in the reference. */
-  width?: number;
-  /** Attention heads. Default: 64 channels each, where the width allows it. */
-  heads?: number;
-  /** Channels inside the feed-forward layers. Default: four times the width. */
-  mlpWidth?: number;
-  /** One AdaLN for all blocks. Default false. */
-  sharedAda?: boolean;
-  /** L2-normalised attention. Default true. */
-  l2Norm?: boolean;
-}
-
-/** What the training starts from: a whole model (or `"digits"`), a pair, or a tokenizer and the shape of a transformer. */
-export type TrainBase = string | { var: string; tokenizer: string } | InitialModel;
-
-export interface OptimizerOptions {
-  /** Default 0.9. */
-  beta1?: number;
-  /** Default 0.95. */
-  beta2?: number;
-  /** Default 1e-8. */
-  epsilon?: number;
-  /** Decoupled; default 0.05. */
-  weightDecay?: number;
-  /** Decay biases, one-dimensional parameters and embeddings too. Default false, as in the reference. */
-  decayAll?: boolean;
-  /** Limit of the whole gradient's norm; 0 = off. Default 2. */
-  clip?: number;
-}
 
 export interface TrainOptions {
   base: TrainBase;
@@ -252,11 +217,6 @@ export function resolveTrainOptions(raw: unknown): ResolvedTrainOptions {
 }
 
 const BASE_FORMS = "a path, { var, tokenizer } or { tokenizer, depth }";
-
-/** True for a transformer that is to be drawn at random. */
-export function isInitial(base: TrainBase): base is InitialModel {
-  return typeof base === "object" && "depth" in base;
-}
 
 function checkBase(value: unknown): TrainBase {
   if (typeof value === "string") return checkString("base", value);

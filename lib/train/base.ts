@@ -1,8 +1,7 @@
 /** What a training starts from: the tensors that the trainer reads, and everything that the exported model inherits. */
 
 import { createHash } from "node:crypto";
-import type { TokenizerShape, TransformerShape } from "../checkpoint/architecture.js";
-import { transformerShapes } from "../checkpoint/expected.js";
+import { type TokenizerShape, type TransformerShape, transformerShapes } from "../checkpoint/expected.js";
 import {
   type CheckpointInfo,
   inspectCheckpoint,
@@ -14,9 +13,9 @@ import { withFiles } from "../checkpoint/source.js";
 import { InvalidCheckpointError, InvalidOptionError } from "../errors.js";
 import { bundledModelPath } from "../native/binding.js";
 import type { NativeConfig, TensorEntry } from "../native/contract.js";
-import { type InitialModel, isInitial, type TrainBase } from "../options/train.js";
-import { numTokens } from "../values/tokens.js";
-import type { TokenSource } from "./token-source.js";
+import { numTokens } from "../values/architecture.js";
+import type { TokenSource } from "../values/token-source.js";
+import { type InitialModel, isInitial, type TrainBase } from "./recipe.js";
 
 export interface Base {
   files: string[];

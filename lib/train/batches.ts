@@ -1,8 +1,8 @@
 /** The images of each step: an endless walk through the epochs, each in an order of its own. */
 
 import { epochOrderInSlices } from "../data/order.js";
+import type { TokenBatch, TokenSource } from "../values/token-source.js";
 import { draw } from "./random.js";
-import type { TokenBatch, TokenSource } from "./token-source.js";
 
 export interface BatchOptions {
   seed: number;

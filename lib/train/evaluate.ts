@@ -1,9 +1,9 @@
 /** Held-out cross entropy of every depth that a run trains. */
 
 import type { NativeTrainer } from "../native/contract.js";
+import type { TokenSource } from "../values/token-source.js";
 import type { EvaluationMetrics } from "./events.js";
 import type { Schedule } from "./schedule.js";
-import type { TokenSource } from "./token-source.js";
 
 export interface EvaluationOptions {
   schedule: Schedule;

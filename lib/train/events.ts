@@ -1,6 +1,6 @@
 /** What a run tells its listener, in this order: `plan`, `start`, then steps, evaluations and saves, then what comes of it. */
 
-import type { TrainPlan } from "./plan.js";
+import type { TrainPlan } from "./recipe.js";
 
 /** Bytes that a run will take. */
 export interface MemoryFigures {

@@ -3,11 +3,10 @@
 import { writeModel } from "../checkpoint/convert.js";
 import { checkNotes, type ModelNotes } from "../checkpoint/metadata.js";
 import { InternalError, InvalidCheckpointError, InvalidOptionError } from "../errors.js";
-import type { DType } from "../model/types.js";
-import type { TensorEntry } from "../native/contract.js";
+import type { DType, TensorEntry } from "../native/contract.js";
 import { type Base, openBase } from "./base.js";
 import type { OpenedCheckpoint } from "./checkpoint-file.js";
-import type { TrainPlan } from "./plan.js";
+import type { TrainPlan } from "./recipe.js";
 import { isRecordedBase } from "./record.js";
 import { RunFolder, type RunRecord } from "./run-folder.js";
 

@@ -2,7 +2,14 @@
 
 export type { EvaluationMetrics, MemoryFigures, StepMetrics, TrainEvent } from "./events.js";
 export { type ExportOptions, type ExportResult, exportRun } from "./export.js";
-export type { Recipe, TrainPlan } from "./plan.js";
-export type { LearningRate, Phases, Ratio } from "./schedule.js";
-export type { TokenSource } from "./token-source.js";
+export type {
+  InitialModel,
+  LearningRate,
+  OptimizerOptions,
+  Phases,
+  Ratio,
+  Recipe,
+  TrainBase,
+  TrainPlan,
+} from "./recipe.js";
 export { type PlannedTraining, planTraining, type TrainResult, trainSupernet } from "./train.js";

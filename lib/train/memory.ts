@@ -2,7 +2,7 @@
 
 import { InvalidOptionError, OutOfMemoryError } from "../errors.js";
 import type { NativeAddon, NativeConfig } from "../native/contract.js";
-import { numTokens } from "../values/tokens.js";
+import { numTokens } from "../values/architecture.js";
 
 /** Beyond about this many rows a product gains nothing from more of them. */
 const USEFUL_ROWS = 16_384;

@@ -2,55 +2,14 @@
 
 import { createHash } from "node:crypto";
 import { InvalidOptionError, InvalidTokensError } from "../errors.js";
-import type { Strategy } from "../model/types.js";
 import type { NativeConfig } from "../native/contract.js";
 import { defaultDepths, minDepth } from "../options/depth.js";
-import type { OptimizerOptions, ResolvedTrainOptions } from "../options/train.js";
+import type { ResolvedTrainOptions } from "../options/train.js";
+import type { TokenSource } from "../values/token-source.js";
 import { type Base, weightsHash } from "./base.js";
-import { type LearningRate, numEpochs, type Phases, type Ratio, Schedule } from "./schedule.js";
-import { contentHash, emptyClasses, type TokenSource } from "./token-source.js";
-
-/** Everything that the weights depend on. Two runs of one recipe end with the same bits. */
-export interface Recipe {
-  config: NativeConfig;
-  /** Of the tokenizer. */
-  tokenizer: string;
-  /** Of the weights that the run begins with. */
-  base: string;
-  initial: boolean;
-  /** Of the tokens. */
-  data: string;
-  images: number;
-  subnets: number[];
-  bridge: number;
-  strategy: Strategy;
-  phases: Phases;
-  ratio: Ratio;
-  totalSteps: number;
-  seed: number;
-  batch: number;
-  microBatch: number;
-  checkpointing: boolean;
-  learningRate: LearningRate;
-  optimizer: Required<OptimizerOptions>;
-  labelDropout: number;
-  labelSmoothing: number;
-  average: number;
-}
-
-export interface TrainPlan {
-  recipe: Recipe;
-  /** Of the recipe. */
-  hash: string;
-  /** Steps of one pass through the tokens, fractional. */
-  stepsPerEpoch: number;
-  /** Full depth and subnets, ascending. */
-  depths: number[];
-  /** Class names by label; undefined when nothing tells them all. */
-  labels: string[] | undefined;
-  evaluation: { everySteps: number; images: number };
-  warnings: string[];
-}
+import type { Phases, Recipe, TrainPlan } from "./recipe.js";
+import { numEpochs, Schedule } from "./schedule.js";
+import { contentHash, emptyClasses } from "./tokens.js";
 
 const DEFAULT_BATCH = 32;
 

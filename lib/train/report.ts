@@ -8,7 +8,7 @@ import type { Model } from "../model/model.js";
 import { escapeXml, type Point, plot, type Series } from "../plot/svg.js";
 import type { EvaluationMetrics, StepMetrics } from "./events.js";
 import { readMetrics } from "./metrics.js";
-import type { TrainPlan } from "./plan.js";
+import type { TrainPlan } from "./recipe.js";
 import type { RunFolder, RunRecord } from "./run-folder.js";
 
 export interface ReportOptions {

@@ -21,7 +21,7 @@ import {
   type TrainState,
   writeCheckpoint,
 } from "./checkpoint-file.js";
-import type { TrainPlan } from "./plan.js";
+import type { TrainPlan } from "./recipe.js";
 
 /** What run.json holds. */
 export interface RunRecord {

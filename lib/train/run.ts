@@ -5,15 +5,16 @@
 
 import { AbortError, NextscaleError, TrainingDivergedError, wrapNative } from "../errors.js";
 import type { NativeStepResult, NativeTrainer } from "../native/contract.js";
-import { numTokens } from "../values/tokens.js";
+import { numTokens } from "../values/architecture.js";
+import type { TokenBatch, TokenSource } from "../values/token-source.js";
 import { Batches } from "./batches.js";
 import { evaluate } from "./evaluate.js";
 import type { StepMetrics, TrainEvent } from "./events.js";
 import type { MetricsFile } from "./metrics.js";
-import { scheduleOf, type TrainPlan } from "./plan.js";
+import { scheduleOf } from "./plan.js";
+import type { TrainPlan } from "./recipe.js";
 import type { RunFolder } from "./run-folder.js";
 import type { Schedule, StepPlan } from "./schedule.js";
-import type { TokenBatch, TokenSource } from "./token-source.js";
 
 export interface RunParts {
   plan: TrainPlan;

@@ -6,33 +6,7 @@
  */
 
 import { draw } from "./random.js";
-
-/** Lengths of the three phases, in epochs (or any other unit: only their shares count when the number of steps is given). */
-export interface Phases {
-  /** Mostly the full network: the share of subnet steps stays at `ratio.start`. */
-  joint: number;
-  /** The share rises linearly. */
-  transition: number;
-  /** The share stays at `ratio.end`. */
-  subnet: number;
-}
-
-/** Share of the steps that train a subnet. */
-export interface Ratio {
-  start: number;
-  end: number;
-}
-
-export interface LearningRate {
-  peak: number;
-  schedule: "cosine" | "linear" | "constant";
-  /** Share of all steps in which the rate rises, 0..1. */
-  warmup: number;
-  /** Rate of the first step, as a share of the peak. */
-  start: number;
-  /** Rate of the last step, as a share of the peak; the constant schedule has none. */
-  end: number;
-}
+import type { LearningRate, Phases, Ratio } from "./recipe.js";
 
 export interface ScheduleOptions {
   seed: number;

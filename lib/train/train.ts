@@ -5,18 +5,20 @@ import { AbortError, InternalError, InvalidOptionError, wrapNative } from "../er
 import { loadBinding } from "../native/binding.js";
 import type { NativeAddon, NativeTrainer } from "../native/contract.js";
 import { type ResolvedTrainOptions, resolveTrainOptions, type TrainOptions } from "../options/train.js";
+import type { TokenSource } from "../values/token-source.js";
 import { type Base, openBase } from "./base.js";
 import { type Files, type OpenedCheckpoint, restore } from "./checkpoint-file.js";
 import type { EvaluationMetrics, MemoryFigures, TrainEvent } from "./events.js";
 import { exportCheckpoint } from "./export.js";
 import { type MemoryPlan, planMemory } from "./memory.js";
 import { linesUntil, MetricsFile, readMetrics } from "./metrics.js";
-import { batchOf, checkTokens, differences, makePlan, type TrainPlan } from "./plan.js";
+import { batchOf, checkTokens, differences, makePlan } from "./plan.js";
+import type { TrainPlan } from "./recipe.js";
 import { machineOf, recordOptions } from "./record.js";
 import { writeReport } from "./report.js";
 import { evaluationIsDue, Run } from "./run.js";
 import { checkRecord, RunFolder, type RunRecord } from "./run-folder.js";
-import { openTokens, type TokenSource } from "./token-source.js";
+import { openTokens } from "./tokens.js";
 
 export interface TrainResult {
   /** Folder of the run. */

@@ -1,8 +1,14 @@
 /** Token maps of images: one flat array for the core, one map per scale for people. */
 
 import { InvalidOptionError } from "../errors.js";
-import type { Architecture, TokenMap } from "../model/types.js";
 import { describe } from "../options/check.js";
+import { type Architecture, numTokens } from "./architecture.js";
+
+/** The codebook indices of one scale of one image, row by row: int32, side * side of them. */
+export interface TokenMap {
+  side: number;
+  data: Int32Array;
+}
 
 /**
  * The token maps of one or more images: what {@link Model.encode} returns and {@link Model.decode} takes.
@@ -52,11 +58,6 @@ export class TokenMaps {
     }
     return new TokenMaps(this.flat.subarray(index * length, (index + 1) * length), this.sides);
   }
-}
-
-/** Tokens of one image: the sum of the squared sides. */
-export function numTokens(sides: readonly number[]): number {
-  return sides.reduce((total, side) => total + side * side, 0);
 }
 
 /** Accepts TokenMaps or a flat Int32Array; checks size and range of every token. */

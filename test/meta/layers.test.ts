@@ -1,4 +1,7 @@
-/** The arrows of ARCHITECTURE.md: a room may use the rooms below it, never those above or beside it. */
+/**
+ * The arrows of ARCHITECTURE.md: a room may use the rooms that stand above its line there, never those below it or beside it, not
+ * even for a type; and no files use each other in a circle.
+ */
 
 import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { dirname, join, normalize, relative } from "node:path";
@@ -6,37 +9,20 @@ import { fileURLToPath } from "node:url";
 import { describe, expect, test } from "vitest";
 
 const root = join(dirname(fileURLToPath(import.meta.url)), "..", "..");
+const architecture = readFileSync(join(root, "ARCHITECTURE.md"), "utf8");
 
-/** Rooms of native/, lowest first; io sits beside ops. */
-const NATIVE: Record<string, number> = {
-  base: 0,
-  tensor: 1,
-  ops: 2,
-  io: 2,
-  backend: 3,
-  cache: 4,
-  model: 5,
-  generate: 6,
-  train: 6,
-  addon: 7,
-};
+/** The lines of a block such as "```order of lib", lowest first: rooms and single files. */
+function orderOf(text: string, folder: string): string[][] {
+  const block = new RegExp(`^\`\`\`order of ${folder}\\n(.*?)^\`\`\``, "ms").exec(text)?.[1];
+  if (block === undefined) throw new Error(`ARCHITECTURE.md states no order of ${folder}`);
+  return block
+    .trim()
+    .split("\n")
+    .map((line) => line.trim().split(/\s+/));
+}
 
-/** Files and folders of lib/, lowest first. Those of one level do not use each other. */
-const LIB: string[][] = [
-  ["errors.ts", "native/contract.ts", "native/explain.ts", "base", "model/internal.ts", "model/lifecycle.ts", "plot"],
-  ["native", "options/check.ts", "files"],
-  ["image", "values", "options/load.ts", "model/types.ts"],
-  ["options/depth.ts", "model/device.ts", "checkpoint"],
-  ["options/generate.ts", "options/tokenize.ts", "options/evaluate.ts", "options/sample.ts", "options/train.ts"],
-  ["data"],
-  ["model/preview.ts", "model/score.ts", "model/observer.ts", "model/generation.ts"],
-  ["model/model.ts", "model/tokenizer.ts"],
-  ["model/load.ts"],
-  ["evaluate", "sample", "train"],
-  ["index.ts"],
-  ["server"],
-  ["cli"],
-];
+const NATIVE = orderOf(architecture, "native");
+const LIB = orderOf(architecture, "lib");
 
 function files(folder: string, ending: RegExp): string[] {
   if (!existsSync(join(root, folder))) return [];
@@ -48,98 +34,137 @@ function files(folder: string, ending: RegExp): string[] {
 interface Arrow {
   from: string;
   to: string;
-  typeOnly: boolean;
 }
 
 function includes(path: string, text: string): Arrow[] {
-  return [...text.matchAll(/^\s*#\s*include\s+"(native\/[^"]+)"/gm)].map((match) => ({
-    from: path,
-    to: match[1]!,
-    typeOnly: false,
-  }));
+  return [...text.matchAll(/^\s*#\s*include\s+"(native\/[^"]+)"/gm)].map((match) => ({ from: path, to: match[1]! }));
 }
 
+/** Types as well: who names a thing of another room depends on it. */
 function imports(path: string, text: string): Arrow[] {
-  const pattern = /^(?:import|export)(\s+type)?\s[^;]*?from\s+"(\.[^"]+)"|\bimport\("(\.[^"]+)"\)/gms;
+  const pattern = /^(?:import|export)\s[^;]*?from\s+"(\.[^"]+)"|\bimport\("(\.[^"]+)"\)/gms;
   return [...text.matchAll(pattern)].map((match) => ({
     from: path,
-    to: normalize(join(dirname(path), (match[2] ?? match[3])!.replace(/\.js$/, ".ts"))),
-    typeOnly: match[1] !== undefined,
+    to: normalize(join(dirname(path), (match[1] ?? match[2])!.replace(/\.js$/, ".ts"))),
   }));
 }
 
-function nativeRoom(path: string): number {
-  const level = NATIVE[path.split("/")[1]!];
-  if (level === undefined) throw new Error(`${path} is in no room: add it to ARCHITECTURE.md and to this test`);
-  return level;
+interface Place {
+  level: number;
+  /** The room, or the file that has a place of its own. */
+  name: string;
 }
 
 /** The entry with the longest matching path. */
-function libLevel(path: string): number {
-  const inside = path.replace(/^lib\//, "");
-  let best = { level: -1, length: -1 };
-  LIB.forEach((rooms, level) => {
-    for (const room of rooms) {
-      const matches = inside === room || inside.startsWith(`${room}/`);
-      if (matches && room.length > best.length) best = { level, length: room.length };
+function placeOf(order: readonly string[][], path: string): Place {
+  const inside = path.slice(path.indexOf("/") + 1);
+  let best: Place = { level: -1, name: "" };
+  order.forEach((names, level) => {
+    for (const name of names) {
+      const matches = inside === name || inside.startsWith(`${name}/`);
+      if (matches && name.length > best.name.length) best = { level, name };
     }
   });
-  if (best.level < 0) throw new Error(`${path} is in no room: add it to ARCHITECTURE.md and to this test`);
-  return best.level;
+  if (best.level < 0) throw new Error(`${path} is in no room: give it a place in ARCHITECTURE.md`);
+  return best;
 }
 
-const nativeUp = ({ from, to }: Arrow) =>
-  nativeRoom(to) > nativeRoom(from) || (nativeRoom(to) === nativeRoom(from) && from.split("/")[1] !== to.split("/")[1]);
-// A type may name what stands above it (types.ts describes everything); code may not.
-const libUp = ({ from, to, typeOnly }: Arrow) => !typeOnly && libLevel(to) > libLevel(from);
+/** True for what points to a higher line, or to another room of the same line. */
+function isWrong(order: readonly string[][], arrow: Arrow): boolean {
+  const [from, to] = [placeOf(order, arrow.from), placeOf(order, arrow.to)];
+  return to.level > from.level || (to.level === from.level && to.name !== from.name);
+}
 
-describe("native", () => {
-  const arrows = files("native", /\.(h|cc|cu|cuh)$/).flatMap((path) =>
-    includes(path, readFileSync(join(root, path), "utf8")),
-  );
+/** Sets of files that use each other, directly or not (strongly connected components of more than one). Source: Tarjan, 1972. */
+function circles(arrows: readonly Arrow[]): string[][] {
+  const next = new Map<string, string[]>();
+  for (const { from, to } of arrows) {
+    next.set(from, [...(next.get(from) ?? []), to]);
+    if (!next.has(to)) next.set(to, []);
+  }
+  const found: string[][] = [];
+  const number = new Map<string, number>();
+  const lowest = new Map<string, number>();
+  const stack: string[] = [];
+  const visit = (file: string) => {
+    number.set(file, number.size);
+    lowest.set(file, number.get(file)!);
+    stack.push(file);
+    for (const other of next.get(file)!) {
+      if (!number.has(other)) visit(other);
+      if (stack.includes(other)) lowest.set(file, Math.min(lowest.get(file)!, lowest.get(other)!));
+    }
+    if (lowest.get(file) !== number.get(file)) return;
+    const circle = stack.splice(stack.indexOf(file));
+    if (circle.length > 1 || next.get(file)!.includes(file)) found.push(circle.sort());
+  };
+  for (const file of next.keys()) if (!number.has(file)) visit(file);
+  return found;
+}
 
-  test("has arrows", () => expect(arrows.length).toBeGreaterThan(10));
-  test("points downward only", () => expect(arrows.filter(nativeUp)).toEqual([]));
-  test("only the addon knows N-API", () => {
-    const knowing = files("native", /\.(h|cc|cu|cuh)$/).filter((path) =>
-      /#\s*include\s+<(napi|node_api)/.test(readFileSync(join(root, path), "utf8")),
-    );
-    expect(knowing.filter((path) => !path.startsWith("native/addon/"))).toEqual([]);
+const sources = /\.(h|cc|cu|cuh)$/;
+const read = (path: string) => readFileSync(join(root, path), "utf8");
+
+describe.each([
+  { folder: "native", order: NATIVE, arrows: files("native", sources).flatMap((path) => includes(path, read(path))) },
+  { folder: "lib", order: LIB, arrows: files("lib", /\.ts$/).flatMap((path) => imports(path, read(path))) },
+])("$folder", ({ folder, order, arrows }) => {
+  test("has arrows", () => expect(arrows.length).toBeGreaterThan(100));
+  test("points to lower lines of its order only", () => {
+    expect(arrows.filter((arrow) => isWrong(order, arrow))).toEqual([]);
+  });
+  test("has no circles", () => expect(circles(arrows)).toEqual([]));
+  test("names only files that exist", () => {
+    expect(arrows.filter(({ to }) => !existsSync(join(root, to)))).toEqual([]);
+  });
+  test("has every room of its order", () => {
+    expect(order.flat().filter((name) => !existsSync(join(root, folder, name)))).toEqual([]);
   });
 });
 
-describe("lib", () => {
-  const arrows = files("lib", /\.ts$/).flatMap((path) => imports(path, readFileSync(join(root, path), "utf8")));
-
-  test("has arrows", () => expect(arrows.length).toBeGreaterThan(30));
-  test("points downward only", () => expect(arrows.filter(libUp)).toEqual([]));
-  test("every import names a file that exists", () => {
-    expect(arrows.filter(({ to }) => !existsSync(join(root, to)))).toEqual([]);
-  });
+test("only the addon knows N-API", () => {
+  const knowing = files("native", sources).filter((path) => /#\s*include\s+<(napi|node_api)/.test(read(path)));
+  expect(knowing.filter((path) => !path.startsWith("native/addon/"))).toEqual([]);
 });
 
 describe("the test itself", () => {
+  const wrong = (order: readonly string[][], arrows: readonly Arrow[]) =>
+    arrows.filter((arrow) => isWrong(order, arrow)).length;
+
   test("finds a planted upward include and a planted include of a neighbour", () => {
-    const planted = includes(
-      "native/ops/norm.h",
-      '#include "native/model/config.h"\n  #include "native/io/mapped_file.h"\n',
-    );
-    expect(planted.filter(nativeUp).length).toBe(2);
-    expect(includes("native/model/vae.h", '#include "native/ops/norm.h"').filter(nativeUp)).toEqual([]);
+    const text = '#include "native/model/config.h"\n  #include "native/io/mapped_file.h"\n';
+    expect(wrong(NATIVE, includes("native/ops/norm.h", text))).toBe(2);
+    expect(wrong(NATIVE, includes("native/model/vae.h", '#include "native/ops/norm.h"'))).toBe(0);
   });
 
-  test("finds a planted upward import, over several lines, dynamic, and lets types pass", () => {
+  test("finds a planted upward import, over several lines, dynamic, and of a type", () => {
     const text =
       'import {\n  a,\n  b,\n} from "../model/model.js";\nexport { c } from "../index.js";\nawait import("../model/load.js");\n';
-    expect(imports("lib/options/depth.ts", text).filter(libUp).length).toBe(3);
-    expect(imports("lib/options/depth.ts", 'import type { Model } from "../model/model.js";').filter(libUp)).toEqual(
-      [],
-    );
-    expect(imports("lib/model/model.ts", 'import { a } from "../options/depth.js";').filter(libUp)).toEqual([]);
+    expect(wrong(LIB, imports("lib/options/depth.ts", text))).toBe(3);
+    expect(wrong(LIB, imports("lib/options/depth.ts", 'import type { Model } from "../model/model.js";'))).toBe(1);
+    expect(wrong(LIB, imports("lib/model/model.ts", 'import { a } from "../options/depth.js";'))).toBe(0);
   });
 
-  test("refuses files that are in no room", () => {
-    expect(() => nativeRoom("native/misc/x.h")).toThrow(/no room/);
-    expect(() => libLevel("lib/misc.ts")).toThrow(/no room/);
+  test("finds a planted import of a neighbour", () => {
+    expect(wrong(LIB, imports("lib/sample/work.ts", 'import { a } from "../train/train.js";'))).toBe(1);
+    expect(wrong(LIB, imports("lib/sample/work.ts", 'import { a } from "./record.js";'))).toBe(0);
+  });
+
+  test("finds a planted circle, of two files, of three, and of a file with itself", () => {
+    const arrow = (from: string, to: string): Arrow => ({ from, to });
+    expect(circles([arrow("a", "b"), arrow("b", "a"), arrow("b", "c")])).toEqual([["a", "b"]]);
+    expect(circles([arrow("d", "a"), arrow("a", "b"), arrow("b", "c"), arrow("c", "a")])).toEqual([["a", "b", "c"]]);
+    expect(circles([arrow("a", "a")])).toEqual([["a"]]);
+    expect(circles([arrow("a", "b"), arrow("a", "c"), arrow("b", "d"), arrow("c", "d")])).toEqual([]);
+    const types = imports("lib/a.ts", 'import type { B } from "./b.js";').concat(
+      imports("lib/b.ts", 'import { a } from "./a.js";'),
+    );
+    expect(circles(types)).toEqual([["lib/a.ts", "lib/b.ts"]]);
+  });
+
+  test("refuses files that are in no room, and a page without an order", () => {
+    expect(() => placeOf(NATIVE, "native/misc/x.h")).toThrow(/no room/);
+    expect(() => placeOf(LIB, "lib/misc.ts")).toThrow(/no room/);
+    expect(() => orderOf("# Architecture\n", "lib")).toThrow(/no order/);
   });
 });

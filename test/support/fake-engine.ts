@@ -4,7 +4,6 @@
  */
 
 import { Model } from "../../lib/model/model.js";
-import type { Architecture } from "../../lib/model/types.js";
 import type {
   NativeEndEvent,
   NativeGeneration,
@@ -13,6 +12,7 @@ import type {
   NativeScaleEvent,
   NativeStats,
 } from "../../lib/native/contract.js";
+import type { Architecture } from "../../lib/values/architecture.js";
 
 export const ARCHITECTURE: Architecture = {
   depth: 8,

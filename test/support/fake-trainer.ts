@@ -15,7 +15,7 @@ import type {
   TrainerArray,
 } from "../../lib/native/contract.js";
 import { parameterShapes } from "../../lib/train/base.js";
-import { numTokens } from "../../lib/values/tokens.js";
+import { numTokens } from "../../lib/values/architecture.js";
 
 export interface FakeOptions {
   /** The update of this number (from 1) finds a NaN. */

@@ -1,6 +1,6 @@
 /** Checkpoints of any architecture with random weights, as torch.save would write them. */
 
-import type { TokenizerShape, TransformerShape } from "../../lib/checkpoint/architecture.js";
+import type { TokenizerShape, TransformerShape } from "../../lib/checkpoint/expected.js";
 import { tokenizerShapes, transformerShapes } from "../../lib/checkpoint/expected.js";
 import { type Format, PyTensor, type PyValue } from "./pth-writer.js";
 

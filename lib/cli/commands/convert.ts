@@ -11,7 +11,9 @@ import {
   openCheckpoint,
 } from "../../checkpoint/index.js";
 import { InvalidOptionError, IoError, NextscaleError } from "../../errors.js";
-import type { DType, ModelSource, Strategy } from "../../model/types.js";
+import type { ModelSource } from "../../model/types.js";
+import type { DType } from "../../native/contract.js";
+import type { Strategy } from "../../values/architecture.js";
 import { integer, list, note, number } from "../args.js";
 import { type CliContext, printJson } from "../context.js";
 import { formatBytes, formatMs } from "../format.js";

@@ -3,8 +3,9 @@
 import { Command, Option } from "commander";
 import { InvalidOptionError } from "../../errors.js";
 import { IMAGE_FORMATS, Image, type ImageFormat } from "../../image/image.js";
+import type { ScaleEvent } from "../../model/events.js";
 import type { Model } from "../../model/model.js";
-import type { DepthOption, GenerateOptions, Label, ScaleEvent } from "../../model/types.js";
+import type { DepthOption, GenerateOptions, Label } from "../../model/types.js";
 import { resolveLabels } from "../../options/generate.js";
 import { integer, labelsOf, number, numberOrList, seed } from "../args.js";
 import { type Batch, defaultBatchSize, generateInBatches } from "../batches.js";

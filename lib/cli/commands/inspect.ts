@@ -3,12 +3,11 @@
 import { stat } from "node:fs/promises";
 import { Command } from "commander";
 import { type CheckpointInfo, type CheckpointSource, inspectCheckpoint } from "../../checkpoint/index.js";
-import { toArchitecture } from "../../model/load.js";
-import type { Architecture } from "../../model/types.js";
 import { bundledModelPath } from "../../native/binding.js";
 import type { TensorEntry } from "../../native/contract.js";
+import { type Architecture, toArchitecture } from "../../values/architecture.js";
 import { type CliContext, printJson } from "../context.js";
-import { printInspection } from "../inspection-text.js";
+import { type Inspection, printInspection } from "../inspection-text.js";
 import { listedDepths, poolPeakBytes, typicalBridge } from "../memory.js";
 import { type ArchitectureFlags, addArchitectureOptions } from "../options.js";
 
@@ -23,35 +22,6 @@ Examples:
 
 interface InspectFlags extends ArchitectureFlags {
   json?: boolean;
-}
-
-/** KV pool of one image at one depth after the bridge, both guidance branches, in bytes. */
-export interface DepthMemory {
-  depth: number;
-  trained: boolean;
-  f32: number;
-  f16: number;
-}
-
-export interface Inspection {
-  name: string | null;
-  files: { path: string; format: string; bytes: number }[];
-  parameters: { transformer: number; tokenizer: number; total: number };
-  weightsBytes: number;
-  /** Bytes of the weights in each number format. */
-  bytesByDType: CheckpointInfo["bytesByDType"];
-  /** Shapes of the parts that are there. */
-  transformer: CheckpointInfo["transformer"];
-  tokenizer: CheckpointInfo["tokenizer"];
-  /** null unless both parts are there; so are the fields below. */
-  architecture: Architecture | null;
-  labels: readonly string[];
-  depths: { trained: readonly number[]; min: number; max: number; bridge: number; strategy: string } | null;
-  memory: { bridge: number; depths: DepthMemory[] } | null;
-  recommended: Record<string, number>;
-  previewMatrix: boolean;
-  metadata: Record<string, unknown>;
-  warnings: string[];
 }
 
 export function inspectCommand(context: CliContext): Command {

@@ -2,13 +2,14 @@
 
 import { Command, InvalidArgumentError, Option } from "commander";
 import { AbortError, InvalidOptionError } from "../../errors.js";
-import type { DType, Strategy } from "../../model/types.js";
+import type { DType } from "../../native/contract.js";
 import type { TrainOptions } from "../../options/train.js";
 import type { EvaluationMetrics, MemoryFigures, TrainEvent } from "../../train/events.js";
 import { exportRun } from "../../train/export.js";
-import type { TrainPlan } from "../../train/plan.js";
+import type { TrainPlan } from "../../train/recipe.js";
 import { RunFolder } from "../../train/run-folder.js";
 import { type PlannedTraining, planTraining, type Replacements, train } from "../../train/train.js";
+import type { Strategy } from "../../values/architecture.js";
 import { integer, list, number } from "../args.js";
 import { type CliContext, printJson } from "../context.js";
 import { formatBytes, formatCount, formatSection, formatTable } from "../format.js";

@@ -1,4 +1,4 @@
-/** What the training needs of a set of tokens: `TokenSet` of lib/data has it, and so may a set of your own. */
+/** The tokens of a training: opened, told apart by their content, checked for classes without images. */
 
 import { createHash } from "node:crypto";
 import { readFile } from "node:fs/promises";
@@ -6,31 +6,7 @@ import { join } from "node:path";
 import { MANIFEST } from "../data/manifest.js";
 import { TokenSet } from "../data/token-set.js";
 import { InvalidOptionError } from "../errors.js";
-
-export interface TokenSource {
-  /** Images. */
-  readonly length: number;
-  /** Class names by label. */
-  readonly classes: readonly string[];
-  /** Sides of the scales, ascending. */
-  readonly sides: readonly number[];
-  readonly codebookSize: number;
-  /** Of the tokenizer that made the tokens. */
-  readonly fingerprint: string;
-  /** Label of every image, `[length]`. */
-  readonly labels: Int32Array;
-  /** Where it lies, when it is a folder. */
-  readonly folder?: string;
-  /** Bytes of memory that it holds. */
-  readonly heldBytes?: number;
-  /** Rows in the order of `indices`, of which one may come twice. */
-  read(indices: ArrayLike<number>): Promise<TokenBatch>;
-}
-
-export interface TokenBatch {
-  tokens: Int32Array; // [B, numTokens]
-  labels: Int32Array; // [B]
-}
+import type { TokenSource } from "../values/token-source.js";
 
 /** Opens the folder, or takes the set as it is. @throws InvalidTokensError, IoError, InvalidOptionError */
 export async function openTokens(option: string, tokens: string | TokenSource): Promise<TokenSource> {
