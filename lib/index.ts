@@ -58,6 +58,7 @@ export {
 } from "./evaluate/index.js";
 export { type EncodeOptions, type FromOptions, Image, type ImageFormat, type RawPixels } from "./image/image.js";
 export type { ImageLike } from "./image/planes.js";
+export type { ClassMap, ClassRule, Label } from "./labels/index.js";
 export type { ModelEvent, ScaleEvent } from "./model/events.js";
 export type { Generation } from "./model/generation.js";
 export { loadModel, loadTokenizer } from "./model/load.js";
@@ -72,7 +73,6 @@ export type {
   DType,
   GenerateOptions,
   KvPoolOptions,
-  Label,
   LoadOptions,
   ModelSource,
   Preview,

@@ -7,7 +7,7 @@ import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { convertCheckpoint, inspectCheckpoint, tokenizerFingerprint } from "../lib/checkpoint/index.js";
 import { readSafetensors } from "../lib/checkpoint/safetensors.js";
-import { classLabels, epochOrder, requireTokenizer, TokenSet } from "../lib/data/index.js";
+import { epochOrder, requireTokenizer, TokenSet } from "../lib/data/index.js";
 import { type Manifest, parseManifest } from "../lib/data/manifest.js";
 import { philox, RandomStream } from "../lib/data/philox.js";
 import { encodeShard, layoutOf } from "../lib/data/shard.js";
@@ -362,22 +362,5 @@ describe("which tokenizer", () => {
     refused({ codebookSize: 512 }, "512", "256");
     refused({ sides: [1, 3] }, "1, 3", "1, 2");
     refused({ fingerprint: "bb" }, "bb", "aa");
-  });
-
-  test("classes by name, by place, by number, or not at all", () => {
-    const labelsOf = (classes: string[], labels: string[] = []) => [
-      ...classLabels({ folder: "t", classes }, { architecture, tokenizerFingerprint: "", labels }),
-    ];
-    expect(labelsOf(["Cat", "dog", "owl"], ["dog", "owl", "cat"])).toEqual([2, 0, 1]);
-    expect(labelsOf(["owl"], ["dog", "owl", "cat"])).toEqual([1]);
-    expect(labelsOf(["a", "b", "c"], ["dog", "owl", "cat"])).toEqual([0, 1, 2]);
-    expect(labelsOf(["a", "b", "c"])).toEqual([0, 1, 2]);
-    expect(labelsOf(["2"])).toEqual([2]);
-    expect(labelsOf(["0", "1", "2"], ["zero", "one", "two"])).toEqual([0, 1, 2]);
-    for (const classes of [["a"], ["a", "b"], ["a", "b", "c", "d"], ["3"], ["01"]]) {
-      expect(() => labelsOf(classes, ["dog", "owl", "cat"])).toThrow(
-        expect.objectContaining({ code: "INVALID_TOKENS" }),
-      );
-    }
   });
 });

@@ -1,7 +1,7 @@
 /** Words of the command line -> values. Ranges that depend on a model are checked by lib/options, once it is open. */
 
 import { InvalidArgumentError } from "commander";
-import type { Label } from "../model/types.js";
+import type { Label } from "../labels/index.js";
 
 /** An integer of `min` or more. */
 export function integer(min: number, max = Number.MAX_SAFE_INTEGER): (text: string) => number {
@@ -46,8 +46,10 @@ export function seed(text: string): number | bigint {
 
 const MAX_RANGE = 65_536;
 
-/** `3` is a class number, `0-9` ten of them, anything else a name. */
+/** `3` is a class number, `0-9` ten of them, anything else a name; so is what has quotes or `name:` before it: `name:3`. */
 export function labelsOf(word: string): Label[] {
+  const quoted = /^(["'])(.*)\1$/s.exec(word)?.[2];
+  if (quoted !== undefined) return [`name:${quoted}`];
   if (/^\d+$/.test(word)) return [Number(word)];
   const range = /^(\d+)-(\d+)$/.exec(word);
   if (range === null) return [word];

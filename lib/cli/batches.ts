@@ -1,10 +1,11 @@
 /** Many images in pieces that the KV pool holds, with the very images that one piece would give. */
 
 import type { Image } from "../image/image.js";
+import type { Label } from "../labels/index.js";
 import type { ScaleEvent } from "../model/events.js";
 import { internal } from "../model/internal.js";
 import type { Model } from "../model/model.js";
-import type { GenerateOptions, Label } from "../model/types.js";
+import type { GenerateOptions } from "../model/types.js";
 
 export interface Batch {
   /** 0-based. */

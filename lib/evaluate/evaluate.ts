@@ -1,6 +1,7 @@
 /** What does each depth of a model cost on images that it has not seen? */
 
 import type { TokenSet } from "../data/index.js";
+import type { ClassMap } from "../labels/index.js";
 import type { Model } from "../model/model.js";
 import { fail } from "../options/check.js";
 import { type EvaluateSettings, resolveEvaluateSettings } from "../options/evaluate.js";
@@ -27,6 +28,8 @@ export interface Evaluation {
   /** Folder of the set. */
   tokens: string;
   images: number;
+  /** Which of the model's classes those of the set are, and what decided it. */
+  classes: ClassMap;
   /** Per image. */
   numTokens: number;
   sides: number[];
@@ -56,7 +59,15 @@ export async function evaluateModel(options: EvaluateOptions): Promise<Evaluatio
     losses.push({ depth, plan, trained: trainedDepths.includes(depth), cost, ...loss });
   }
   const { folder: tokens, numTokens, sides } = set;
-  return { tokens, images: scoring.indices.length, numTokens, sides: [...sides], bridge, depths: losses };
+  return {
+    tokens,
+    images: scoring.indices.length,
+    classes: scorer.classes,
+    numTokens,
+    sides: [...sides],
+    bridge,
+    depths: losses,
+  };
 }
 
 export function checkModel(value: unknown): Model {

@@ -1,6 +1,7 @@
 /** Teacher-forced passes over images of a token set: one depth per scale in, means over all images out. */
 
-import { classLabels, requireTokenizer, TokenSet } from "../data/index.js";
+import { requireTokenizer, TokenSet } from "../data/index.js";
+import { type ClassMap, mapClasses } from "../labels/index.js";
 import type { Model } from "../model/model.js";
 import { checkTokensOption, type EvaluateContext, type ResolvedScoring } from "../options/evaluate.js";
 
@@ -19,7 +20,6 @@ export async function openTokensFor(model: Model, tokens: unknown): Promise<Toke
   const checked = checkTokensOption(tokens);
   const set = typeof checked === "string" ? await TokenSet.open(checked) : (checked as TokenSet);
   requireTokenizer(set, model);
-  classLabels(set, model);
   return set;
 }
 
@@ -30,17 +30,22 @@ export function contextOf({ architecture, bridge, depths }: Model, { length }: T
 
 /** Scores the same images again and again, at one plan after the other. */
 export class Scorer {
-  readonly #classes: Int32Array;
+  /** Which of the model's classes those of the set are. */
+  readonly classes: ClassMap;
   #done = 0;
 
-  /** @param passes how many times {@link score} will be called, for the progress */
+  /**
+   * @param passes how many times {@link score} will be called, for the progress
+   * @throws InvalidTokensError when the classes of the set are not the model's
+   */
   constructor(
     readonly model: Model,
     readonly set: TokenSet,
     readonly scoring: ResolvedScoring,
     readonly passes: number,
   ) {
-    this.#classes = classLabels(set, model);
+    const { architecture, labels } = model;
+    this.classes = mapClasses(set, { numClasses: architecture.numClasses, labels }, scoring.classesBy);
   }
 
   /** @param plan depth of every scale */
@@ -52,7 +57,7 @@ export class Scorer {
     for (let first = 0; first < indices.length; first += batch) {
       const part = indices.subarray(first, first + batch);
       const { tokens, labels } = await set.read(part);
-      const classes = Array.from(labels, (label) => this.#classes[label]!);
+      const classes = Array.from(labels, (label) => this.classes.classes[label]!);
       const score = await model.score({ tokens, labels: classes, depth: plan, ...(signal && { signal }) });
       perImage.push(...score.perImage);
       score.perScale.forEach((loss, scale) => {

@@ -4,6 +4,7 @@
  */
 
 import type { TokenSet } from "../data/index.js";
+import type { ClassMap } from "../labels/index.js";
 import type { Model } from "../model/model.js";
 import { resolveSensitivitySettings, type SensitivitySettings } from "../options/evaluate.js";
 import { numTokens } from "../values/architecture.js";
@@ -36,6 +37,8 @@ export interface Sensitivity {
   /** Folder of the set. */
   tokens: string;
   images: number;
+  /** Which of the model's classes those of the set are, and what decided it. */
+  classes: ClassMap;
   sides: number[];
   fullDepth: number;
   /** Of the subnet. */
@@ -81,7 +84,7 @@ export async function measureSensitivity(options: SensitivityOptions): Promise<S
   };
   const toPlan = ([first, last]: Range) => all.map((scale) => (scale >= first && scale <= last ? depth : fullDepth));
   const plans = [all.map(() => fullDepth), ...Object.values(ranges).flat().map(toPlan)];
-  const losses = await scoreEach(plans, (passes) => new Scorer(model, set, scoring, passes));
+  const { losses, classes } = await scoreEach(plans, (passes) => new Scorer(model, set, scoring, passes));
   const full = losses.get(plans[0]!.join())!;
   const measured = (range: Range): RangeLoss => {
     const loss = losses.get(toPlan(range).join())!;
@@ -99,6 +102,7 @@ export async function measureSensitivity(options: SensitivityOptions): Promise<S
   return {
     tokens: set.folder,
     images: scoring.indices.length,
+    classes,
     sides: [...set.sides],
     fullDepth,
     depth,
@@ -128,10 +132,13 @@ export function zoneRanges(numScales: number, numZones: number): Range[] {
 }
 
 /** Every plan once: the longest bridge is the last scale alone, which is measured already. */
-async function scoreEach(plans: number[][], scorerOf: (passes: number) => Scorer): Promise<Map<string, Loss>> {
+async function scoreEach(
+  plans: number[][],
+  scorerOf: (passes: number) => Scorer,
+): Promise<{ losses: Map<string, Loss>; classes: ClassMap }> {
   const distinct = new Map(plans.map((plan) => [plan.join(), plan]));
   const scorer = scorerOf(distinct.size);
   const losses = new Map<string, Loss>();
   for (const [key, plan] of distinct) losses.set(key, await scorer.score(plan));
-  return losses;
+  return { losses, classes: scorer.classes };
 }

@@ -1,5 +1,6 @@
 /** Public types: what callers hand in and what they get back. Validation lives in lib/options. */
 
+import type { Label } from "../labels/index.js";
 import type { DType } from "../native/contract.js";
 import type { Strategy } from "../values/architecture.js";
 import type { TokenMaps } from "../values/tokens.js";
@@ -95,9 +96,6 @@ export interface DeadlinePlan {
  * - zones, or a deadline.
  */
 export type DepthOption = number | number[] | ZonePlan | DeadlinePlan;
-
-/** A class by its number, by its name, or `"unconditional"`. */
-export type Label = number | string;
 
 /** Options of {@link Model.generate}. */
 export interface GenerateOptions {

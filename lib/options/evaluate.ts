@@ -1,10 +1,12 @@
 /** Options of evaluateModel and measureSensitivity: the only place that reads the raw objects. */
 
+import { CLASS_RULES, type ClassRule } from "../labels/index.js";
 import {
   checkFunction,
   checkInteger,
   checkNumber,
   checkObject,
+  checkOneOf,
   checkSignal,
   checkString,
   fail,
@@ -25,6 +27,8 @@ export interface ScoringSettings {
   images?: number[];
   /** Images that are scored at a time, 1 .. 4096. It changes the speed, never the result. Default 64. */
   batch?: number;
+  /** How the classes of the set find those of the model. Default `"auto"`: by name, else by number, else by place. */
+  classesBy?: ClassRule;
   onProgress?: (progress: EvaluateProgress) => void;
   signal?: AbortSignal;
 }
@@ -58,6 +62,7 @@ export interface EvaluateContext {
 export interface ResolvedScoring {
   indices: Uint32Array;
   batch: number;
+  classesBy: ClassRule;
   onProgress: (progress: EvaluateProgress) => void;
   signal: AbortSignal | undefined;
 }
@@ -66,6 +71,7 @@ const SCORING_KEYS = [
   "limit",
   "images",
   "batch",
+  "classesBy",
   "onProgress",
   "signal",
 ] as const satisfies readonly (keyof ScoringSettings)[];
@@ -117,6 +123,7 @@ function resolveScoring(options: Record<string, unknown>, length: number): Resol
   return {
     indices: resolveIndices(options, length),
     batch: checkInteger("batch", options.batch ?? 64, 1, 4096),
+    classesBy: checkOneOf("classesBy", options.classesBy ?? "auto", CLASS_RULES),
     onProgress: optional(options.onProgress, (value) => checkFunction("onProgress", value)) ?? (() => undefined),
     signal: optional(options.signal, (value) => checkSignal("signal", value)),
   };

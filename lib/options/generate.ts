@@ -1,7 +1,7 @@
 /** Options of model.generate and model.score: the only place that reads the raw objects. */
 
 import { randomInt } from "node:crypto";
-import { InvalidOptionError } from "../errors.js";
+import { resolveLabels } from "../labels/index.js";
 import type { GenerateOptions, Preview, ScoreOptions } from "../model/types.js";
 import {
   checkBoolean,
@@ -11,9 +11,7 @@ import {
   checkOneOf,
   checkSeed,
   checkSignal,
-  describe,
   fail,
-  nearest,
   optional,
 } from "./check.js";
 import { type DepthContext, type DepthPlan, resolveDepth } from "./depth.js";
@@ -55,8 +53,6 @@ export interface ResolvedGenerateOptions {
   preview: Preview;
   signal: AbortSignal | undefined;
 }
-
-const MAX_IMAGES = 65_536;
 
 export function resolveGenerateOptions(raw: unknown, context: GenerateContext): ResolvedGenerateOptions {
   const options = checkObject("options", raw, KEYS);
@@ -106,44 +102,4 @@ export function resolveGuidance(value: unknown, numScales: number): Float32Array
   const last = checkNumber("guidance", value, 0, 1000);
   // The core multiplies in float32; the reference computes t in double precision first, and so does this line.
   return Float32Array.from({ length: numScales }, (_, k) => (numScales === 1 ? last : last * (k / (numScales - 1))));
-}
-
-type LabelContext = Pick<GenerateContext, "numClasses" | "labels">;
-
-export function resolveLabels(value: unknown, context: LabelContext): Int32Array {
-  if (!Array.isArray(value)) return Int32Array.of(resolveLabel("labels", value, context));
-  if (value.length === 0 || value.length > MAX_IMAGES) fail("labels", value, `1..${MAX_IMAGES} labels`);
-  return Int32Array.from(value, (label, index) => resolveLabel(`labels[${index}]`, label, context));
-}
-
-/** A number, a class name (case ignored; any of the comma-separated synonyms), or "unconditional". */
-function resolveLabel(option: string, value: unknown, { numClasses, labels }: LabelContext): number {
-  if (typeof value === "number") return checkInteger(option, value, 0, numClasses);
-  if (typeof value !== "string")
-    fail(option, value, `a class number in 0..${numClasses}, a class name or "unconditional"`);
-  const wanted = value.trim().toLowerCase();
-  if (wanted === "unconditional") return numClasses;
-  const whole = labels.findIndex((name) => name.toLowerCase() === wanted);
-  if (whole >= 0) return whole;
-  const matches = labels.flatMap((name, index) => (synonyms(name).includes(wanted) ? [index] : []));
-  if (matches.length === 1) return matches[0]!;
-  if (matches.length > 1) {
-    fail(option, value, `one class: "${value}" is the name of classes ${matches.join(" and ")}; give the number`);
-  }
-  const near = nearest(wanted, labels.flatMap(synonyms));
-  const names =
-    labels.length === 0
-      ? "this checkpoint names no classes"
-      : near
-        ? `did you mean "${near}"?`
-        : `such as "${labels[0]}"`;
-  throw new InvalidOptionError(
-    option,
-    describe(value),
-    `a class number in 0..${numClasses - 1} or a class name (${names})`,
-  );
-}
-
-function synonyms(name: string): string[] {
-  return name.split(",").map((part) => part.trim().toLowerCase());
 }

@@ -1,7 +1,8 @@
 /** Options of sampleModel: the only place that reads the raw object. What generate shares is checked there. */
 
 import { InvalidOptionError } from "../errors.js";
-import type { GenerateOptions, Label } from "../model/types.js";
+import { type Label, resolveLabels } from "../labels/index.js";
+import type { GenerateOptions } from "../model/types.js";
 import {
   checkBoolean,
   checkFunction,
@@ -13,7 +14,6 @@ import {
   fail,
   optional,
 } from "./check.js";
-import { resolveLabels } from "./generate.js";
 
 /** How far a run has come, of its own shard. */
 export interface SampleProgress {

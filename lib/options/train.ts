@@ -1,6 +1,7 @@
 /** Options of trainSupernet, and of `supernet.json`: type, range, names. The only place that reads the raw object. */
 
 import { availableParallelism } from "node:os";
+import { CLASS_RULES, type ClassRule } from "../labels/index.js";
 import type { DType } from "../native/contract.js";
 import type { TrainEvent } from "../train/events.js";
 import type { InitialModel, LearningRate, OptimizerOptions, Phases, Ratio, TrainBase } from "../train/recipe.js";
@@ -25,6 +26,8 @@ export interface TrainOptions {
   tokens: string | TokenSource;
   /** Tokens that are never trained on, for the evaluations. */
   heldout?: string | TokenSource;
+  /** How the classes of the tokens find those of the base. Default `"auto"`: by name, else by number, else by place. */
+  classesBy?: ClassRule;
   /** Folder of the run: options, metrics, checkpoints, the exported model, the report. */
   output: string;
 
@@ -104,6 +107,7 @@ const KEYS = [
   "tokens",
   "heldout",
   "output",
+  "classesBy",
   "depths",
   "bridge",
   "strategy",
@@ -142,6 +146,7 @@ export interface ResolvedTrainOptions {
   tokens: string | TokenSource;
   heldout: string | TokenSource | undefined;
   output: string;
+  classesBy: ClassRule;
   depths: number[] | undefined;
   bridge: number | undefined;
   strategy: Strategy | undefined;
@@ -185,6 +190,7 @@ export function resolveTrainOptions(raw: unknown): ResolvedTrainOptions {
     tokens: checkTokens("tokens", options.tokens),
     heldout: optional(options.heldout, (value) => checkTokens("heldout", value)),
     output: checkString("output", options.output),
+    classesBy: checkOneOf("classesBy", options.classesBy ?? "auto", CLASS_RULES),
     depths: optional(options.depths, (value) => checkDepths(value, ratio)),
     bridge: optional(options.bridge, (value) => checkInteger("bridge", value, 0, 1024)),
     strategy: optional(options.strategy, (value) => checkOneOf("strategy", value, ["even", "nested"])),

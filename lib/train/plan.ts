@@ -2,6 +2,7 @@
 
 import { createHash } from "node:crypto";
 import { InvalidOptionError, InvalidTokensError } from "../errors.js";
+import { type ClassMap, describeClassMap, isIdentity, mapClasses, mappedNames } from "../labels/index.js";
 import type { NativeConfig } from "../native/contract.js";
 import { defaultDepths, minDepth } from "../options/depth.js";
 import type { ResolvedTrainOptions } from "../options/train.js";
@@ -17,12 +18,19 @@ export function batchOf(options: ResolvedTrainOptions, tokens: TokenSource): num
   return options.batch ?? Math.min(DEFAULT_BATCH, tokens.length);
 }
 
-/** @throws InvalidOptionError, InvalidTokensError */
+/** What must be known to plan: the set with its own labels, and which of the base's classes they are. */
+export interface PlanParts {
+  base: Base;
+  tokens: TokenSource;
+  classes: ClassMap;
+  microBatch: number;
+  checkpointing: boolean;
+}
+
+/** @throws InvalidOptionError */
 export async function makePlan(
   options: ResolvedTrainOptions,
-  base: Base,
-  tokens: TokenSource,
-  memory: { microBatch: number; checkpointing: boolean },
+  { base, tokens, classes, microBatch, checkpointing }: PlanParts,
 ): Promise<TrainPlan> {
   const { config } = base;
   const batch = batchOf(options, tokens);
@@ -36,6 +44,7 @@ export async function makePlan(
     base: await weightsHash(base, options.signal),
     initial: base.initial,
     data: await contentHash(tokens),
+    ...(!isIdentity(classes) && { classes: classes.classes }),
     images: tokens.length,
     subnets,
     bridge: bridgeOf(options, base),
@@ -45,7 +54,8 @@ export async function makePlan(
     totalSteps,
     seed: options.seed,
     batch,
-    ...memory,
+    microBatch,
+    checkpointing,
     learningRate: { ...options.learningRate, peak: options.learningRate.peak ?? (1e-4 * batch) / 256 },
     optimizer: options.optimizer,
     labelDropout: options.labelDropout,
@@ -57,12 +67,13 @@ export async function makePlan(
     hash: hashOf(recipe),
     stepsPerEpoch,
     depths: [...subnets, config.depth],
-    labels: labelsOf(base, tokens),
+    labels: namesOf(base, tokens, classes),
+    classes,
     evaluation: {
       everySteps: options.evaluation.everySteps ?? Math.max(1, Math.ceil(stepsPerEpoch)),
       images: options.evaluation.images,
     },
-    warnings: [...base.warnings, ...dataWarnings(base, tokens)],
+    warnings: [...base.warnings, ...dataWarnings(base, tokens, classes)],
   };
 }
 
@@ -117,7 +128,7 @@ function bridgeOf({ bridge, ratio }: ResolvedTrainOptions, { notes, config }: Ba
   return chosen;
 }
 
-/** Tokens that do not belong to this base are refused, whatever their shape. */
+/** Tokens that do not belong to this base are refused, whatever their shape; their classes are for {@link classesOf}. */
 export function checkTokens(option: string, base: Base, tokens: TokenSource): void {
   const { config, fingerprint } = base;
   const where = tokens.folder ?? option;
@@ -137,20 +148,42 @@ export function checkTokens(option: string, base: Base, tokens: TokenSource): vo
       `tokens of the base's (${fingerprint.slice(0, 12)}): tokenize with the base`,
     );
   }
-  if (tokens.classes.length > config.numClasses) {
-    const expected = `at most ${config.numClasses}, the classes of the base`;
-    throw new InvalidTokensError(where, `${tokens.classes.length} classes`, expected);
-  }
 }
 
-/** The names of the tokens; beyond them those of the base, when it has more classes. */
-function labelsOf({ notes, config }: Base, { classes }: TokenSource): string[] | undefined {
-  const rest = notes.labels?.slice(classes.length) ?? [];
-  const labels = [...classes, ...rest];
-  return labels.length === config.numClasses ? labels : notes.labels;
+const named = ({ classes, folder }: TokenSource, option: string) => ({ classes, folder: folder ?? option });
+
+/**
+ * Which classes of the base those of the tokens are, and those of the held-out ones: these may also know the names that the
+ * training brings.
+ *
+ * @throws InvalidTokensError
+ */
+export function classesOf(
+  { classesBy }: Pick<ResolvedTrainOptions, "classesBy">,
+  base: Base,
+  tokens: TokenSource,
+  heldout: TokenSource | null,
+): { tokens: ClassMap; heldout: ClassMap | null } {
+  const known = { numClasses: base.config.numClasses, labels: base.notes.labels ?? [] };
+  const map = mapClasses(named(tokens, "tokens"), known, classesBy);
+  if (heldout === null) return { tokens: map, heldout: null };
+  if (heldout.classes.join("\0") === tokens.classes.join("\0")) return { tokens: map, heldout: map };
+  const labels = Array.from({ length: known.numClasses }, (_, index) => {
+    const from = map.classes.indexOf(index);
+    return map.rule !== "place" || from < 0
+      ? (known.labels[index] ?? tokens.classes[from] ?? "")
+      : tokens.classes[from]!;
+  });
+  const rule = classesBy === "place" ? "auto" : classesBy; // names that the tokens have brought say more than a place
+  return { tokens: map, heldout: mapClasses(named(heldout, "heldout"), { ...known, labels }, rule) };
 }
 
-function dataWarnings({ notes, config, initial }: Base, tokens: TokenSource): string[] {
+/** Those of the base, and of the tokens where they replace them or the base has none. */
+function namesOf({ notes, config }: Base, tokens: TokenSource, map: ClassMap): string[] | undefined {
+  return mappedNames(map, named(tokens, "tokens"), { numClasses: config.numClasses, labels: notes.labels ?? [] });
+}
+
+function dataWarnings({ notes, config, initial }: Base, tokens: TokenSource, map: ClassMap): string[] {
   const warnings: string[] = [];
   const empty = emptyClasses(tokens);
   if (empty.length > 0) {
@@ -162,11 +195,10 @@ function dataWarnings({ notes, config, initial }: Base, tokens: TokenSource): st
       `the base has ${config.numClasses} classes, the tokens ${tokens.classes.length}: the rest is not trained`,
     );
   }
-  const renamed = tokens.classes.findIndex((name, label) => (notes.labels?.[label] ?? name) !== name);
-  if (renamed >= 0) {
-    warnings.push(
-      `class ${renamed} is ${notes.labels![renamed]} in the base, ${tokens.classes[renamed]} in the tokens`,
-    );
-  }
+  const told = describeClassMap(map, named(tokens, "tokens"), {
+    numClasses: config.numClasses,
+    labels: notes.labels ?? [],
+  });
+  if (told !== null) warnings.push(told);
   return warnings;
 }

@@ -1,5 +1,6 @@
 /** What decides a run, as plain data: what it starts from, its curriculum, and the recipe that run.json holds and that is hashed. */
 
+import type { ClassMap } from "../labels/index.js";
 import type { NativeConfig } from "../native/contract.js";
 import type { Strategy } from "../values/architecture.js";
 
@@ -81,6 +82,8 @@ export interface Recipe {
   initial: boolean;
   /** Of the tokens. */
   data: string;
+  /** The base's class for each label of the tokens; left out when they are the same. */
+  classes?: number[];
   images: number;
   subnets: number[];
   bridge: number;
@@ -107,8 +110,10 @@ export interface TrainPlan {
   stepsPerEpoch: number;
   /** Full depth and subnets, ascending. */
   depths: number[];
-  /** Class names by label; undefined when nothing tells them all. */
+  /** Names of the model's classes; undefined when nothing tells them all. */
   labels: string[] | undefined;
+  /** Which classes of the base those of the tokens are, and what decided it. */
+  classes: ClassMap;
   evaluation: { everySteps: number; images: number };
   warnings: string[];
 }

@@ -6,6 +6,7 @@ import { join } from "node:path";
 import { MANIFEST } from "../data/manifest.js";
 import { TokenSet } from "../data/token-set.js";
 import { InvalidOptionError } from "../errors.js";
+import { type ClassMap, isIdentity } from "../labels/index.js";
 import type { TokenSource } from "../values/token-source.js";
 
 /** Opens the folder, or takes the set as it is. @throws InvalidTokensError, IoError, InvalidOptionError */
@@ -36,4 +37,20 @@ export function emptyClasses({ classes, labels }: TokenSource): string[] {
   const seen = new Uint8Array(classes.length);
   for (let index = 0; index < labels.length; index++) seen[labels[index]!] = 1;
   return classes.filter((_, label) => seen[label] === 0);
+}
+
+/** The same images with the numbers of the model's classes as their labels. */
+export function relabelled(source: TokenSource, map: ClassMap): TokenSource {
+  if (isIdentity(map)) return source;
+  const toModel = (labels: Int32Array) => labels.map((label) => map.classes[label]!);
+  const { length, classes, sides, codebookSize, fingerprint, labels, folder, heldBytes } = source;
+  return {
+    ...{ length, classes, sides, codebookSize, fingerprint, labels: toModel(labels) },
+    ...(folder !== undefined && { folder }),
+    ...(heldBytes !== undefined && { heldBytes }),
+    async read(indices) {
+      const batch = await source.read(indices);
+      return { tokens: batch.tokens, labels: toModel(batch.labels) };
+    },
+  };
 }

@@ -12,13 +12,13 @@ import type { EvaluationMetrics, MemoryFigures, TrainEvent } from "./events.js";
 import { exportCheckpoint } from "./export.js";
 import { type MemoryPlan, planMemory } from "./memory.js";
 import { linesUntil, MetricsFile, readMetrics } from "./metrics.js";
-import { batchOf, checkTokens, differences, makePlan } from "./plan.js";
+import { batchOf, checkTokens, classesOf, differences, makePlan } from "./plan.js";
 import type { TrainPlan } from "./recipe.js";
 import { machineOf, recordOptions } from "./record.js";
 import { writeReport } from "./report.js";
 import { evaluationIsDue, Run } from "./run.js";
 import { checkRecord, RunFolder, type RunRecord } from "./run-folder.js";
-import { openTokens } from "./tokens.js";
+import { openTokens, relabelled } from "./tokens.js";
 
 export interface TrainResult {
   /** Folder of the run. */
@@ -103,12 +103,22 @@ async function prepare(
   checkTokens("tokens", base, tokens);
   if (heldout !== null) checkTokens("heldout", base, heldout);
   throwIfAborted(options.signal);
+  const classes = classesOf(options, base, tokens, heldout);
   const { memory, budget } = chooseMemory(options, base, tokens, addon, record);
-  const plan = await makePlan(options, base, tokens, memory);
-  if (record !== null) requireSame(options.output, record.plan, plan);
+  const { microBatch, checkpointing } = memory;
+  const fresh = await makePlan(options, { base, tokens, classes: classes.tokens, microBatch, checkpointing });
+  const plan = record === null ? fresh : continued(options.output, record.plan, fresh);
   const dataBytes = (tokens.heldBytes ?? 0) + (heldout?.heldBytes ?? 0);
   const figures = { trainerBytes: memory.bytes, dataBytes, budgetBytes: budget };
-  return { base, tokens, heldout, plan, memory: figures, folder, record };
+  return {
+    base,
+    tokens: relabelled(tokens, classes.tokens),
+    heldout: heldout === null ? null : relabelled(heldout, classes.heldout!),
+    plan,
+    memory: figures,
+    folder,
+    record,
+  };
 }
 
 /** A resumed run keeps the passes of its first part: another cut of the batch would add in another order. */
@@ -135,10 +145,17 @@ function chooseMemory(
   return { memory, budget };
 }
 
-/** @throws InvalidOptionError that names the settings that differ */
-function requireSame(output: string, before: TrainPlan, now: TrainPlan): void {
-  if (before.hash === now.hash) return;
-  const names = differences(before.recipe, now.recipe);
+/**
+ * The plan of a run that goes on, under the hash that its checkpoints have.
+ *
+ * @throws InvalidOptionError that names the settings that differ
+ */
+function continued(output: string, before: TrainPlan, now: TrainPlan): TrainPlan {
+  if (before.hash === now.hash) return now;
+  // Earlier versions kept the bytes of the memory plan in the recipe, which no weight depends on.
+  const { bytes: _, ...recipe } = before.recipe as TrainPlan["recipe"] & { bytes?: number };
+  const names = differences(recipe, now.recipe);
+  if (names.length === 0) return { ...now, hash: before.hash };
   const found = `${output}, whose run has another ${names.join(", ")}`;
   throw new InvalidOptionError("resume", found, "the settings that the run began with");
 }

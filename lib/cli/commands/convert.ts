@@ -1,6 +1,5 @@
 /** `nextscale convert`: any checkpoint -> one safetensors file, streamed. */
 
-import { readFile } from "node:fs/promises";
 import { freemem } from "node:os";
 import { Command, Option } from "commander";
 import {
@@ -10,7 +9,8 @@ import {
   type ModelNotes,
   openCheckpoint,
 } from "../../checkpoint/index.js";
-import { InvalidOptionError, IoError, NextscaleError } from "../../errors.js";
+import { InvalidOptionError, NextscaleError } from "../../errors.js";
+import { duplicates, readLabelFile } from "../../labels/index.js";
 import type { ModelSource } from "../../model/types.js";
 import type { DType } from "../../native/contract.js";
 import type { Strategy } from "../../values/architecture.js";
@@ -62,7 +62,7 @@ export function convertCommand(context: CliContext): Command {
       ]),
     );
   return addArchitectureOptions(command)
-    .option("--labels <file>", "class names: one per line, or a JSON array")
+    .option("--labels <file>", "class names: one per line, a JSON or Python list or table, synset_words.txt, or CSV")
     .option("--name <text>", "name of the model")
     .option("--note <key=value>", "anything else worth keeping, such as license=MIT (repeatable)", note)
     .option("--guidance <t>", "recommended guidance", number(0, 1000))
@@ -89,7 +89,7 @@ async function convert(paths: string[], flags: ConvertFlags, context: CliContext
     throw new InvalidOptionError("output", JSON.stringify(output), "a name that ends in .safetensors");
   }
   await proveWritable(output);
-  const labels = flags.labels === undefined ? undefined : await readLabels(flags.labels);
+  const labels = flags.labels === undefined ? undefined : await readLabelFile(flags.labels, "--labels");
   const progress = createProgress(context, flags.verbose ?? false);
   try {
     const info = await openCheckpoint(paths, { heads, sides, signal });
@@ -99,6 +99,11 @@ async function convert(paths: string[], flags: ConvertFlags, context: CliContext
     }
     progress.log(`${paths.join(" + ")}: ${formatBytes(info.bytes)} of weights`);
     for (const warning of info.warnings) progress.warn(warning);
+    for (const { name, classes } of duplicates(labels ?? [])) {
+      progress.warn(
+        `${JSON.stringify(name)} names classes ${classes.join(" and ")}: only their numbers tell them apart`,
+      );
+    }
     const previewMatrix = await previewOf(info, paths, flags, progress, context);
     const { bytes } = await convertCheckpoint({
       source: paths,
@@ -148,27 +153,6 @@ function notesOf(flags: ConvertFlags): ModelNotes {
     ...(strategy !== undefined && { strategy }),
     ...(Object.keys(recommended).length > 0 && { recommended }),
   };
-}
-
-/** One name per line (empty lines at the end do not count), or a JSON array of strings. */
-export async function readLabels(path: string): Promise<string[]> {
-  const text = await readFile(path, "utf8").catch((cause: Error) => {
-    throw new IoError(`cannot read ${path}: ${cause.message}`, { cause });
-  });
-  if (!text.trimStart().startsWith("[")) {
-    return text
-      .replace(/^\uFEFF/, "")
-      .trimEnd()
-      .split(/\r?\n/)
-      .map((line) => line.trim());
-  }
-  try {
-    const parsed: unknown = JSON.parse(text);
-    if (Array.isArray(parsed) && parsed.every((name) => typeof name === "string")) return parsed;
-  } catch {
-    // falls through to the same answer
-  }
-  throw new InvalidOptionError("--labels", path, "a JSON array of strings, or one name per line");
 }
 
 const MAX_PREVIEW_BYTES = 2 * 2 ** 30;

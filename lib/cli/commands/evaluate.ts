@@ -1,6 +1,6 @@
 /** `nextscale evaluate`: held-out cross entropy at every depth, and what a subnet costs where. */
 
-import { Command } from "commander";
+import { Command, Option } from "commander";
 import { TokenSet } from "../../data/index.js";
 import { InvalidOptionError } from "../../errors.js";
 import {
@@ -11,6 +11,7 @@ import {
   sensitivityPlot,
 } from "../../evaluate/index.js";
 import { writeAtomically } from "../../files/atomic-file.js";
+import { CLASS_RULES, type ClassRule, describeClassMap } from "../../labels/index.js";
 import type { EvaluateProgress } from "../../options/evaluate.js";
 import { integer, list, number } from "../args.js";
 import { type CliContext, printJson } from "../context.js";
@@ -41,6 +42,7 @@ interface EvaluateFlags extends Omit<LoadFlags, "model"> {
   plot?: string;
   limit?: number;
   batch?: number;
+  classesBy?: ClassRule;
   verbose?: boolean;
   json?: boolean;
 }
@@ -68,6 +70,9 @@ export function evaluateCommand(context: CliContext): Command {
     .option("--plot <file>", "with --sensitivity: draw it, as .svg")
     .option("--limit <n>", "only so many images, spread evenly over the set", integer(1))
     .option("--batch <n>", "images at a time (default: 64)", integer(1, 4096))
+    .addOption(
+      new Option("--classes-by <rule>", "how the classes of the set find those of the model").choices(CLASS_RULES),
+    )
     .option("--verbose", "one plain line per tenth instead of a progress bar")
     .option("--json", "print the figures as JSON")
     .addHelpText("after", EXAMPLES)
@@ -87,7 +92,7 @@ async function evaluate(path: string | undefined, flags: EvaluateFlags, context:
     const tokens = await TokenSet.open(flags.tokens);
     const model = await context.loadModel(source, { ...loadOptionsOf(flags), signal: context.signal });
     try {
-      const { limit, batch } = flags;
+      const { limit, batch, classesBy } = flags;
       const common = {
         model,
         tokens,
@@ -95,8 +100,14 @@ async function evaluate(path: string | undefined, flags: EvaluateFlags, context:
         onProgress: meter(progress),
         ...(limit !== undefined && { limit }),
         ...(batch !== undefined && { batch }),
+        ...(classesBy !== undefined && { classesBy }),
       };
       const name = nameOf(source);
+      const known = { numClasses: model.architecture.numClasses, labels: model.labels };
+      const tellMap = ({ classes }: Pick<Evaluation, "classes">) => {
+        const line = describeClassMap(classes, tokens, known);
+        if (line !== null) context.stderr.write(`${line}\n`);
+      };
       if (flags.sensitivity) {
         const { depth, zones, lossBudget } = flags;
         const result = await measureSensitivity({
@@ -107,6 +118,7 @@ async function evaluate(path: string | undefined, flags: EvaluateFlags, context:
         });
         if (flags.plot !== undefined) await writeAtomically(flags.plot, Buffer.from(sensitivityPlot(result)));
         progress.close();
+        tellMap(result);
         const facts = { model: name, ...result, plot: flags.plot ?? null, totalMs: performance.now() - begin };
         if (flags.json) printJson(context, facts);
         else context.stdout.write(sensitivityText(facts));
@@ -118,6 +130,7 @@ async function evaluate(path: string | undefined, flags: EvaluateFlags, context:
           ...(bridge !== undefined && { bridge }),
         });
         progress.close();
+        tellMap(result);
         const facts = { model: name, ...result, totalMs: performance.now() - begin };
         if (flags.json) printJson(context, facts);
         else context.stdout.write(evaluationText(facts));

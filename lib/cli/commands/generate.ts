@@ -3,10 +3,10 @@
 import { Command, Option } from "commander";
 import { InvalidOptionError } from "../../errors.js";
 import { IMAGE_FORMATS, Image, type ImageFormat } from "../../image/image.js";
+import { ambiguities, checkTyped, type Label, resolveLabels } from "../../labels/index.js";
 import type { ScaleEvent } from "../../model/events.js";
 import type { Model } from "../../model/model.js";
-import type { DepthOption, GenerateOptions, Label } from "../../model/types.js";
-import { resolveLabels } from "../../options/generate.js";
+import type { DepthOption, GenerateOptions } from "../../model/types.js";
 import { integer, labelsOf, number, numberOrList, seed } from "../args.js";
 import { type Batch, defaultBatchSize, generateInBatches } from "../batches.js";
 import { type CliContext, isLive, printJson } from "../context.js";
@@ -28,7 +28,8 @@ Examples:
   $ nextscale generate "golden retriever" 22 --var var_d16.pth --tokenizer vae_ch160v4096z32.pth
 `;
 
-const LABELS = "class numbers, ranges (0-9), names, or unconditional (default with the bundled model: 0-9)";
+const LABELS =
+  "class numbers, ranges (0-9), names (name:3 for one that is a number), or unconditional (default with the bundled model: 0-9)";
 
 export interface GenerateFlags extends LoadFlags {
   count: number;
@@ -110,7 +111,10 @@ async function generate(labels: Label[], flags: GenerateFlags, context: CliConte
     const loadMs = performance.now() - begin;
     try {
       const list = wanted.flatMap((label) => Array<Label>(flags.count).fill(label));
-      const classes = resolveLabels(list, { numClasses: model.architecture.numClasses, labels: model.labels });
+      const known = { numClasses: model.architecture.numClasses, labels: model.labels };
+      checkTyped(wanted, known);
+      for (const line of ambiguities(wanted, known)) progress.warn(line);
+      const classes = resolveLabels(list, known);
       const writer = new ImageWriter(output, { ...flags, columns: flags.columns ?? arrange(list.length, flags.count) });
       const options = generateOptionsOf(flags, depth, context);
       const result = await produce(model, list, options, flags, context, progress, (image, index, seed) => {

@@ -2,7 +2,8 @@
 
 import { Command, InvalidArgumentError, Option } from "commander";
 import { InvalidOptionError } from "../../errors.js";
-import type { DepthOption, Label } from "../../model/types.js";
+import { ambiguities, checkTyped, type Label } from "../../labels/index.js";
+import type { DepthOption } from "../../model/types.js";
 import type { SampleProgress, SampleShard } from "../../options/sample.js";
 import { type SampleResult, sampleModel } from "../../sample/index.js";
 import { integer, labelsOf, number, numberOrList, seed } from "../args.js";
@@ -95,6 +96,9 @@ async function sample(path: string | undefined, flags: SampleFlags, context: Cli
     const id = await modelId(source);
     const model = await context.loadModel(source, { ...loadOptionsOf(flags), signal: context.signal });
     try {
+      const known = { numClasses: model.architecture.numClasses, labels: model.labels };
+      checkTyped(flags.classes ?? [], known);
+      for (const line of ambiguities(flags.classes ?? [], known)) progress.warn(line);
       const result = await sampleModel({
         model,
         modelId: id,

@@ -2,6 +2,7 @@
 
 import { Command, InvalidArgumentError, Option } from "commander";
 import { AbortError, InvalidOptionError } from "../../errors.js";
+import { CLASS_RULES, type ClassRule } from "../../labels/index.js";
 import type { DType } from "../../native/contract.js";
 import type { TrainOptions } from "../../options/train.js";
 import type { EvaluationMetrics, MemoryFigures, TrainEvent } from "../../train/events.js";
@@ -41,6 +42,7 @@ interface TrainFlags {
   base?: string;
   tokens?: string;
   heldout?: string;
+  classesBy?: ClassRule;
   depths?: number[];
   bridge?: number;
   strategy?: Strategy;
@@ -72,6 +74,9 @@ export function trainCommand(context: CliContext, replacements: Replacements = {
     .option("--base <file>", 'the model to begin with, or "digits"')
     .option("--tokens <folder>", "tokens to train on (nextscale tokenize)")
     .option("--heldout <folder>", "tokens to evaluate on")
+    .addOption(
+      new Option("--classes-by <rule>", "how the classes of the tokens find those of the base").choices(CLASS_RULES),
+    )
     .option("--depths <list>", "depths of the subnets, such as 2,4,8", list(integer(1)))
     .option("--bridge <n>", "leading scales at full depth", integer(0))
     .addOption(new Option("--strategy <name>", "choice of a subnet's blocks").choices(["even", "nested"]))
@@ -128,7 +133,19 @@ async function optionsOf(flags: TrainFlags, { env }: CliContext): Promise<TrainO
   const from = flags.config !== undefined ? await readTrainConfig(flags.config) : await recordedOptions(flags, output);
   const given: RawTrainOptions = {};
   const keys = [
-    ...(["base", "tokens", "heldout", "depths", "bridge", "strategy", "ratio", "seed", "batch", "microBatch"] as const),
+    ...([
+      "base",
+      "tokens",
+      "heldout",
+      "classesBy",
+      "depths",
+      "bridge",
+      "strategy",
+      "ratio",
+      "seed",
+      "batch",
+      "microBatch",
+    ] as const),
     ...(["memory", "threads", "learningRate", "samples", "name", "dtype", "resume"] as const),
   ];
   for (const key of keys) if (flags[key] !== undefined) given[key] = flags[key];
