@@ -4,44 +4,41 @@
 //   --force                     compile although the binary is newer than every source
 //   NEXTSCALE_SKIP_BUILD=1      do not compile; use the prebuild or the build that is there
 //   NEXTSCALE_BUILD_JOBS=N      compiler processes at a time (default: all cores)
-//   NEXTSCALE_CUDA=OFF|ON       leave the CUDA kernels out, or fail without nvcc (default: built where nvcc is found)
-//   NEXTSCALE_CUDA_ARCHITECTURES=90a   only these chips, for a shorter build
+//   NEXTSCALE_CUDA=ON|OFF       compile the CUDA kernels for every chip (fails without nvcc), or leave them out
+//                               (default: where there are nvcc and a GPU, for that GPU)
+//   NEXTSCALE_CUDA_ARCHITECTURES=90a   the kernels for these chips, GPU or not
 
-import { spawnSync } from "node:child_process";
-import { existsSync, readdirSync, statSync } from "node:fs";
+import { existsSync, readdirSync, readFileSync, statSync } from "node:fs";
 import { createRequire } from "node:module";
-import { availableParallelism } from "node:os";
 import { dirname, join } from "node:path";
-import { fileURLToPath, pathToFileURL } from "node:url";
+import { pathToFileURL } from "node:url";
+import { compiler, hasHeader } from "./shared/compiler.mjs";
+import { jobs, root, run, works } from "./shared/run.mjs";
 
 const require = createRequire(import.meta.url);
-const root = dirname(dirname(fileURLToPath(import.meta.url)));
-const PACKAGES = "g++ cmake ninja-build libhwy-dev";
 
 class BuildError extends Error {}
 
-/** Runs a program with our output; throws when it fails. */
-function run(command, args, options = {}) {
-  const { status, error } = spawnSync(command, args, { cwd: root, stdio: "inherit", ...options });
+function mustRun(command, args) {
+  const { status, error } = run(command, args);
   if (error) throw new BuildError(`${command} could not be started: ${error.message}`);
   if (status !== 0) throw new BuildError(`${command} ${args.join(" ")} failed (exit ${status})`);
 }
 
-function works(command, args, input) {
-  return spawnSync(command, args, { input, stdio: ["pipe", "ignore", "ignore"] }).status === 0;
-}
-
 /** Says what is missing for a build, by what to install. */
 function missingTools() {
-  const compiler = process.env.CXX ?? "c++";
   const missing = [];
-  if (!works("cmake", ["--version"])) missing.push("CMake (cmake)");
-  if (!works(compiler, ["--version"])) missing.push("a C++20 compiler (g++)");
-  else if (!works(compiler, ["-E", "-x", "c++", "-"], "#include <hwy/highway.h>\n")) {
-    missing.push("Google Highway's development files (libhwy-dev)");
-  }
+  if (!works("cmake", ["--version"])) missing.push("CMake");
+  if (!works(compiler, ["--version"])) missing.push(`a C++20 compiler (${compiler} does not run)`);
+  else if (!hasHeader("hwy/highway.h")) missing.push("Google Highway's development files");
   return missing;
 }
+
+/** What CMake shall do about CUDA; said at every build, because CMake remembers what it was told. */
+const cudaOptions = {
+  NEXTSCALE_CUDA: process.env.NEXTSCALE_CUDA ?? "AUTO",
+  NEXTSCALE_CUDA_ARCHITECTURES: process.env.NEXTSCALE_CUDA_ARCHITECTURES ?? "",
+};
 
 function newest(folder) {
   let latest = 0;
@@ -52,9 +49,12 @@ function newest(folder) {
 }
 
 function isFresh(binary) {
-  if (!existsSync(binary)) return false;
-  const built = statSync(binary).mtimeMs;
-  return built > newest(join(root, "native")) && built > statSync(join(root, "CMakeLists.txt")).mtimeMs;
+  const cache = join(root, "build", "CMakeCache.txt");
+  if (!existsSync(binary) || !existsSync(cache)) return false;
+  const told = readFileSync(cache, "utf8");
+  const same = Object.entries(cudaOptions).every(([name, value]) => told.includes(`\n${name}:STRING=${value}\n`));
+  const sources = [join(root, "native"), join(root, "cmake")].map(newest);
+  return same && statSync(binary).mtimeMs > Math.max(...sources, statSync(join(root, "CMakeLists.txt")).mtimeMs);
 }
 
 function buildAddon(force) {
@@ -70,21 +70,19 @@ function buildAddon(force) {
   const missing = missingTools();
   if (missing.length > 0) {
     throw new BuildError(
-      `to compile the addon, install ${missing.join(", ")}.\nOn Debian or Ubuntu: apt-get install ${PACKAGES}`,
+      `this is missing to compile the addon: ${missing.join(", ")}.\n` +
+        "./setup installs it on Debian, Ubuntu and macOS (Homebrew).",
     );
   }
   const cmakeJs = require.resolve("cmake-js/bin/cmake-js");
-  const jobs = process.env.NEXTSCALE_BUILD_JOBS ?? String(availableParallelism());
   // cmake-js takes Ninja when it is there; napi_versions in package.json makes it use node-api-headers: no download.
-  const cuda = ["NEXTSCALE_CUDA", "NEXTSCALE_CUDA_ARCHITECTURES"]
-    .filter((name) => process.env[name] !== undefined)
-    .map((name) => `--CD${name}=${process.env[name]}`);
-  run(process.execPath, [cmakeJs, "build", "--config", "Release", "--parallel", jobs, ...cuda]);
+  const cuda = Object.entries(cudaOptions).map(([name, value]) => `--CD${name}=${value}`);
+  mustRun(process.execPath, [cmakeJs, "build", "--config", "Release", "--parallel", jobs(), ...cuda]);
   if (!existsSync(binary)) throw new BuildError(`the build has left no ${binary}`);
 }
 
 function buildTypeScript() {
-  run(process.execPath, [require.resolve("tsup/dist/cli-default.js"), "--silent"]);
+  mustRun(process.execPath, [require.resolve("tsup/dist/cli-default.js"), "--silent"]);
 }
 
 /** The result must load: a binary that does not is a failed build. */
@@ -93,7 +91,9 @@ async function proveIt() {
   const { path, origin, version } = describeBinding();
   console.log(`nextscale ${version}: ${origin} ${path}`);
   const kernels = join(dirname(path), "libnextscale_cuda.so");
-  console.log(`CUDA kernels: ${existsSync(kernels) ? kernels : "none (no nvcc when this was built): CPU only"}`);
+  console.log(
+    `CUDA kernels: ${existsSync(kernels) ? kernels : "none, CPU only (NEXTSCALE_CUDA=ON npm run build compiles them)"}`,
+  );
 }
 
 try {

@@ -44,8 +44,8 @@ export class Scorer {
     readonly scoring: ResolvedScoring,
     readonly passes: number,
   ) {
-    const { architecture, classNames } = model;
-    this.classes = mapClasses(set, { numClasses: architecture.numClasses, classNames }, scoring.classesBy);
+    const { architecture, labels } = model;
+    this.classes = mapClasses(set, { numClasses: architecture.numClasses, labels }, scoring.classesBy);
   }
 
   /** @param plan depth of every scale */

@@ -58,7 +58,7 @@ export async function loadModel(source?: ModelSource, options?: LoadOptions): Pr
   return new Model({
     native,
     architecture,
-    classNames: checkpoint.labels ?? [],
+    labels: checkpoint.labels ?? [],
     device: device.name,
     deviceReason: device.reason,
     threads: resolved.threads,

@@ -12,14 +12,15 @@ import {
   resolveScoreOptions,
 } from "../options/generate.js";
 import type { Architecture, Strategy } from "../values/architecture.js";
-import { checkedTokens, TokenMaps } from "../values/tokens.js";
+import { checkTokens, TokenMaps } from "../values/tokens.js";
 import type { ModelEvent } from "./events.js";
 import { Generation, splitImages } from "./generation.js";
 import { internal, type Overrides } from "./internal.js";
 import { Lifecycle } from "./lifecycle.js";
 import { Observer } from "./observer.js";
 import { fitPreview } from "./preview.js";
-import { imagesPerRun, type Score, scoreTokens } from "./score.js";
+import type { Score } from "./score.js";
+import { imagesPerRun, scoreTokens } from "./score.js";
 import type { ModelStats, PoolStats } from "./stats.js";
 import type { DepthOption, GenerateOptions, ScoreOptions } from "./types.js";
 
@@ -27,7 +28,7 @@ import type { DepthOption, GenerateOptions, ScoreOptions } from "./types.js";
 export interface ModelParts {
   native: NativeModel;
   architecture: Architecture;
-  classNames: readonly string[];
+  labels: readonly string[];
   device: string;
   deviceReason: string;
   threads: number;
@@ -46,7 +47,7 @@ export class Model {
   /** The checkpoint's shape. */
   readonly architecture: Architecture;
   /** Class names by number; empty when the checkpoint has none. */
-  readonly classNames: readonly string[];
+  readonly labels: readonly string[];
   /** The device really in use. */
   readonly device: string;
   /** Why this device. */
@@ -73,7 +74,7 @@ export class Model {
   constructor(parts: ModelParts) {
     const { architecture } = parts;
     this.architecture = architecture;
-    this.classNames = parts.classNames;
+    this.labels = parts.labels;
     this.device = parts.device;
     this.deviceReason = parts.deviceReason;
     this.threads = parts.threads;
@@ -94,7 +95,7 @@ export class Model {
       ...depthContext,
       numClasses: architecture.numClasses,
       codebookSize: architecture.codebookSize,
-      classNames: parts.classNames,
+      labels: parts.labels,
       recommended: parts.recommended,
       defaultDepth: resolveDepth(undefined, depthContext),
     };
@@ -114,6 +115,55 @@ export class Model {
   /**
    * Starts a generation and returns it at once: iterate it for scale events, await `images()` for the pictures.
    * Throws an InvalidOptionError for bad options; everything later rejects what you await.
+   *
+   * @example A picture of a class, by number or by name, into a file.
+   * ```ts
+   * const [image] = await model.generate({ labels: "seven" }).images();
+   * await image.toFile("seven.png");
+   * ```
+   *
+   * @example Several pictures at once. The same seed gives the same ones, on any machine and in any company.
+   * ```ts
+   * const images = await model.generate({ labels: [0, 1, 2, 3], seed: 42, guidance: 2, topP: 0.95 }).images();
+   * await Image.grid(images).toFile("grid.webp");
+   * ```
+   *
+   * @example Every scale as it comes, with a picture of what is there so far.
+   * ```ts
+   * for await (const scale of model.generate({ labels: 3, preview: "linear" })) {
+   *   await scale.preview?.toFile(`scale-${scale.index}.png`);
+   * }
+   * ```
+   *
+   * @example The first three scales with all blocks, the others with four of them.
+   * ```ts
+   * const images = await model.generate({ labels: 3, depth: { bridge: 3, subnet: 4 } }).images();
+   * ```
+   *
+   * @example Another depth from the next scale on, while the picture is being drawn. Leaving the loop early would cancel it.
+   * ```ts
+   * const generation = model.generate({ labels: 3 });
+   * for await (const scale of generation) {
+   *   if (scale.elapsedMs > 400) generation.setDepth(2);
+   * }
+   * const images = await generation.images();
+   * ```
+   *
+   * @example A picture in about 400 milliseconds, and none at all when somebody has lost interest after two seconds.
+   * ```ts
+   * const signal = AbortSignal.timeout(2000);
+   * const images = await model.generate({ labels: 3, depth: { deadlineMs: 400 }, signal }).images();
+   * ```
+   *
+   * @example Not to wait in line: when the KV pool has no room, the error says with which plan there would be.
+   * ```ts
+   * try {
+   *   await model.generate({ labels: Array(64).fill(3), wait: false }).images();
+   * } catch (error) {
+   *   if (!(error instanceof PoolExhaustedError)) throw error;
+   *   console.log(`${error.neededBytes} bytes needed, ${error.availableBytes} free; would fit: ${error.deepestFit}`);
+   * }
+   * ```
    */
   generate(options?: GenerateOptions): Generation {
     const callSite = new CallSite(this.generate);
@@ -131,22 +181,6 @@ export class Model {
   peakBytes(depth: DepthOption, guided = true): number {
     this.#lifecycle.requireAlive();
     return this.#native.peakBytes(resolveDepth(depth, this.#context).depths, guided ? 2 : 1);
-  }
-
-  /**
-   * How many images of a generation with these options the KV pool holds at once: what can be asked for in one call without
-   * waiting, when nothing else runs. 0 when not even one fits.
-   */
-  imagesAtOnce(options?: Pick<GenerateOptions, "depth" | "guidance" | "keepDroppedCache">): number {
-    this.#lifecycle.requireAlive();
-    const { depth, guidance, keepDroppedCache } = options ?? {};
-    const resolved = resolveGenerateOptions({ depth, guidance, keepDroppedCache }, this.#context);
-    // Rows that are kept belong to blocks of the full network: its peak is the bound of every plan.
-    const depths = resolved.keepDroppedCache
-      ? resolved.plan.depths.map(() => this.architecture.depth)
-      : resolved.plan.depths;
-    const perImage = this.#native.peakBytes(depths, resolved.guidance.some((t) => t !== 0) ? 2 : 1);
-    return Math.floor(this.pool.capacityBytes / perImage);
   }
 
   /** Images -> token maps. Each image must have the model's size ({@link Architecture.imageSide}), RGB or RGBA. */
@@ -167,7 +201,7 @@ export class Model {
   async decode(tokens: TokenMaps | Int32Array): Promise<Image[]> {
     this.#lifecycle.requireAlive();
     const { imageSide, numTokens } = this.architecture;
-    const flat = checkedTokens("tokens", tokens, this.architecture);
+    const flat = checkTokens("tokens", tokens, this.architecture);
     const pixels = new Uint8ClampedArray((flat.length / numTokens) * imageSide * imageSide * 3);
     await this.#inFlight(this.#native.decode(flat, pixels));
     return splitImages(pixels, imageSide);
@@ -180,23 +214,24 @@ export class Model {
   async score(options: ScoreOptions): Promise<Score> {
     this.#lifecycle.requireAlive();
     const { plan, labels, tokens, signal } = resolveScoreOptions(options, this.#context);
-    const flat = checkedTokens("tokens", tokens, this.architecture);
+    const flat = checkTokens("tokens", tokens, this.architecture);
     const count = flat.length / this.architecture.numTokens;
     const all = labels.length === 1 ? new Int32Array(count).fill(labels[0]!) : labels;
     if (all.length !== count) {
       throw new InvalidOptionError("labels", `${all.length} labels`, `1 or ${count}, one per image of tokens`);
     }
-    return scoreTokens({
-      native: this.#native,
-      lifecycle: this.#lifecycle,
-      architecture: this.architecture,
-      labels: all,
-      tokens: flat,
-      plan,
-      batch: imagesPerRun(this.imagesAtOnce({ guidance: 0, keepDroppedCache: true })),
-      signal,
-      callSite: new CallSite(this.score),
-      log: (requested) => this.#observer.log(requested),
+    const callSite = new CallSite(this.score);
+    // The bound of every plan, with or without dropped cache.
+    const { depth: fullDepth, numScales } = this.architecture;
+    const perImage = this.peakBytes(Array(numScales).fill(fullDepth), false);
+    const batch = imagesPerRun(this.pool.capacityBytes, perImage);
+    return scoreTokens(this.architecture, all, flat, batch, (part, forcedTokens) => {
+      this.#lifecycle.requireAlive();
+      const resolved = resolveGenerateOptions({ guidance: 0, seed: 0, signal }, this.#context);
+      return this.#start({ ...resolved, labels: part, plan, keepDroppedCache: true }, callSite, {
+        forcedTokens,
+        losses: true,
+      });
     });
   }
 
@@ -303,11 +338,11 @@ export class Model {
 }
 
 function toRequest(options: ResolvedGenerateOptions, overrides: Overrides): NativeRequest {
-  const { labels, seed, guidance, topK, topP, plan, keepDroppedCache, wait, preview, firstImage } = options;
+  const { labels, seed, guidance, topK, topP, plan, keepDroppedCache, wait, preview } = options;
   return {
     labels,
     seed: BigInt(seed),
-    firstImage,
+    firstImage: overrides.firstImage ?? 0,
     guidance,
     topK,
     topP,
@@ -318,7 +353,7 @@ function toRequest(options: ResolvedGenerateOptions, overrides: Overrides): Nati
     wait,
     preview,
     forcedTokens: overrides.forcedTokens ?? null,
-    losses: false,
+    losses: overrides.losses ?? false,
     capture: overrides.capture ?? false,
   };
 }

@@ -5,9 +5,6 @@ import type { NativeScaleEvent } from "../native/contract.js";
 import type { ResolvedGenerateOptions } from "../options/generate.js";
 import type { ModelEvent } from "./events.js";
 
-/** What is told of a request. */
-export type Requested = Pick<ResolvedGenerateOptions, "labels" | "seed" | "plan">;
-
 /** The listener of one model, or none. */
 export class Observer {
   readonly #listener: ((event: ModelEvent) => unknown) | undefined;
@@ -18,7 +15,7 @@ export class Observer {
   }
 
   /** The log of one generation. */
-  log(options: Requested): GenerationLog {
+  log(options: ResolvedGenerateOptions): GenerationLog {
     return this.#listener === undefined ? SILENT : new Log((event) => this.#tell(event), options);
   }
 
@@ -51,12 +48,12 @@ const SILENT: GenerationLog = { request() {}, scale() {}, depth() {}, end() {} }
 
 class Log implements GenerationLog {
   readonly #tell: (event: ModelEvent) => void;
-  readonly #options: Requested;
+  readonly #options: ResolvedGenerateOptions;
   #id: number | undefined;
   #requested = 0;
   #started = false;
 
-  constructor(tell: (event: ModelEvent) => void, options: Requested) {
+  constructor(tell: (event: ModelEvent) => void, options: ResolvedGenerateOptions) {
     this.#tell = tell;
     this.#options = options;
   }

@@ -9,9 +9,6 @@ export interface LoadFailure {
   isCheckout: boolean; // sources lie beside, so that a build is possible
 }
 
-/** Packages that a build needs, by their names in Debian and Ubuntu. */
-export const BUILD_PACKAGES = "g++ cmake ninja-build libhwy-dev";
-
 export function explainLoadFailure(failure: LoadFailure): string {
   const lines = [
     `nextscale has no native binary that works on ${failure.platform}-${failure.arch} (Node ${process.version}).`,
@@ -25,7 +22,7 @@ function remedies({ attempts, isCheckout, root }: LoadFailure): string[] {
   const texts = attempts.map(({ error }) => String(error));
   const found: string[] = [];
   if (isCheckout) {
-    found.push(`build it: apt-get install ${BUILD_PACKAGES}, then "npm run prepare" in ${root}`);
+    found.push(`build it: run ./setup in ${root}; or, with the compiler's packages there, "npm run prepare"`);
   } else {
     found.push(
       "install the package again on this very machine (a node_modules folder copied from another platform does not work)",

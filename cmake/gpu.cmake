@@ -1,0 +1,42 @@
+# Which NVIDIA GPUs are in this machine, and which chips to compile for so that all of them run?
+#
+#   nextscale_find_gpus(found chips)
+#
+# Sets `found` to whether there is a GPU of compute capability 8.0 or later, and `chips` to a list for NEXTSCALE_CUDA_ARCHITECTURES; the list is empty (every target, and
+# PTX for later chips) where a chip is not one of those that are compiled for by name, or where the driver does not tell.
+function(nextscale_find_gpus found chips)
+  set(named_80 80)
+  set(named_86 86)
+  set(named_89 89)
+  set(named_90 90a)
+  set(list "")
+  set(all FALSE)
+  find_program(NEXTSCALE_NVIDIA_SMI nvidia-smi PATHS /usr/lib/wsl/lib)
+  if(NEXTSCALE_NVIDIA_SMI)
+    execute_process(COMMAND ${NEXTSCALE_NVIDIA_SMI} --query-gpu=compute_cap --format=csv,noheader TIMEOUT 20 RESULT_VARIABLE result
+                    OUTPUT_VARIABLE output ERROR_QUIET OUTPUT_STRIP_TRAILING_WHITESPACE)
+    if(result EQUAL 0)
+      string(REGEX MATCHALL "[0-9]+\\.[0-9]+" capabilities "${output}")
+      foreach(capability IN LISTS capabilities)
+        string(REPLACE "." "" number ${capability})
+        if(DEFINED named_${number})
+          list(APPEND list ${named_${number}})
+        elseif(number GREATER 80)
+          set(all TRUE)
+        endif()
+      endforeach()
+    endif()
+  elseif(EXISTS /dev/nvidiactl)  # a driver without its tool, as in some containers
+    set(all TRUE)
+  endif()
+  if(list OR all)
+    set(${found} TRUE PARENT_SCOPE)
+  else()
+    set(${found} FALSE PARENT_SCOPE)
+  endif()
+  if(all)
+    set(list "")
+  endif()
+  list(REMOVE_DUPLICATES list)
+  set(${chips} "${list}" PARENT_SCOPE)
+endfunction()
