@@ -1,5 +1,7 @@
 import { describe, expect, test } from "vitest";
 import { fakeModel } from "./support/fake-engine.js";
+import { openGolden } from "./support/golden.js";
+import { rejection } from "./support/rejections.js";
 
 describe("generate", () => {
   test("gives one event per scale, in order, then the images", async () => {
@@ -72,6 +74,53 @@ describe("generate", () => {
     expect(engine.requests[0]).toMatchObject({ topK: 7, topP: 0.5, guidance: Float32Array.of(0, 1, 2, 3) });
     expect(engine.requests[1]).toMatchObject({ topK: 0, topP: 0, guidance: Float32Array.of(4, 3, 2, 1) });
   });
+});
+
+describe("imagesAtOnce", () => {
+  const { model } = fakeModel(); // its pool has 100 bytes; an image takes a byte per block, scale and guidance branch
+  test.each([
+    [undefined, 1],
+    [{ depth: 2 }, 6],
+    [{ depth: 2, guidance: 0 }, 12],
+    [{ guidance: [0, 0, 0, 0] }, 3],
+    [{ guidance: [0, 0, 0, 0.1] }, 1],
+    [{ depth: { bridge: 2, subnet: 2 }, guidance: 0 }, 5],
+    [{ depth: 2, guidance: 0, keepDroppedCache: true }, 3],
+    [{ depth: { deadlineMs: 5, depths: [2, 4] }, guidance: 0 }, 6],
+  ])("%j: %i", (options, expected) => expect(model.imagesAtOnce(options)).toBe(expected));
+
+  test("follows the model's own plan and recommendation, and refuses what generate refuses", () => {
+    const { model: other } = fakeModel({ recommended: { guidance: 0 } });
+    expect(other.imagesAtOnce()).toBe(3);
+    other.setDepth(2);
+    expect(other.imagesAtOnce()).toBe(12);
+    expect(() => other.imagesAtOnce({ depth: 99 })).toThrowError(/depth/);
+  });
+
+  test("so many images run together in a real pool, one more has to wait", async () => {
+    const wide = await openGolden("digits");
+    const bytes = 3 * wide.peakBytes(2) + 1;
+    await wide.dispose();
+    const real = await openGolden("digits", "var.pth", { kvPool: { bytes } });
+    expect(real.imagesAtOnce({ depth: 2 })).toBe(3);
+    await real.generate({ labels: [1, 2, 3], depth: 2, wait: false }).tokens();
+    const tooMany = real.generate({ labels: [1, 2, 3, 4], depth: 2, wait: false }).tokens();
+    expect(await rejection(tooMany)).toMatchObject({ code: "POOL_EXHAUSTED" });
+    await real.dispose();
+  });
+});
+
+test("firstImage: image n of a seed is the same, whichever call makes it", async () => {
+  const real = await openGolden("digits");
+  const labels = [1, 2, 3, 4];
+  const whole = await real.generate({ labels, seed: 9 }).tokens();
+  const rest = await real.generate({ labels: [3, 4], seed: 9, firstImage: 2 }).tokens();
+  expect([...rest.image(0).flat]).toEqual([...whole.image(2).flat]);
+  expect([...rest.image(1).flat]).toEqual([...whole.image(3).flat]);
+  const other = await real.generate({ labels: [3, 4], seed: 9 }).tokens();
+  expect([...other.flat]).not.toEqual([...rest.flat]);
+  expect(() => real.generate({ firstImage: -1 })).toThrowError(/firstImage/);
+  await real.dispose();
 });
 
 describe("encode, decode and stats", () => {

@@ -1,10 +1,14 @@
 /** score(): the core's losses against the recorded ones, against captured logits, and in any number of runs. */
 
 import { afterAll, beforeAll, expect, test } from "vitest";
-import type { ScaleEvent } from "../lib/model/events.js";
-import { captured, internal, losses } from "../lib/model/internal.js";
+import { CallSite } from "../lib/errors.js";
+import { internal } from "../lib/model/internal.js";
+import { Lifecycle } from "../lib/model/lifecycle.js";
 import type { Model } from "../lib/model/model.js";
+import { Observer } from "../lib/model/observer.js";
 import { imagesPerRun, scoreTokens } from "../lib/model/score.js";
+import type { NativeEndEvent, NativeGeneration, NativeRequest, NativeScaleEvent } from "../lib/native/contract.js";
+import type { DepthPlan } from "../lib/options/depth.js";
 import { Golden, maxDifference, openGolden } from "./support/golden.js";
 import { Random } from "./support/random-checkpoint.js";
 import { rejection } from "./support/rejections.js";
@@ -30,26 +34,59 @@ function crossEntropy(logits: Float32Array, token: number): number {
   return Math.log(logits.reduce((sum, value) => sum + Math.exp(value - max), 0)) + max - logits[token]!;
 }
 
+/** A request of forced tokens as score makes it, but for `extra`. */
+function requestOf(labels: number[], depth: number, extra: Partial<NativeRequest>): NativeRequest {
+  const { numScales } = model.architecture;
+  return {
+    labels: Int32Array.from(labels),
+    seed: 0n,
+    firstImage: 0,
+    guidance: new Float32Array(numScales),
+    topK: 0,
+    topP: 0,
+    depths: new Int32Array(numScales).fill(depth),
+    deadlineMs: 0,
+    deadlineDepths: new Int32Array(0),
+    keepDroppedCache: true,
+    wait: true,
+    preview: "none",
+    forcedTokens: null,
+    losses: false,
+    capture: false,
+    ...extra,
+  };
+}
+
+/** All scale events of a native generation, and its end. */
+async function eventsOf(request: NativeRequest): Promise<{ scales: NativeScaleEvent[]; end: NativeEndEvent }> {
+  const scales: NativeScaleEvent[] = [];
+  let running: NativeGeneration | null = null; // one that nobody holds is cancelled
+  const end = await new Promise<NativeEndEvent>((resolve) => {
+    running = model[internal].native.generate(request, (event) => {
+      if (event.type === "end") resolve(event);
+      else scales.push(event);
+    });
+  });
+  expect(running).not.toBeNull();
+  return { scales, end };
+}
+
 test("losses are the cross entropy of the logits, at any depth and in any company", async () => {
   const { codebookSize } = model.architecture;
   for (const depth of [8, 3, 2]) {
     const { labels, tokens } = draw(5);
-    const options = { labels, depth, guidance: 0, seed: 0 };
-    const run = (extra: object) => model[internal].generate(options, { forcedTokens: tokens, losses: true, ...extra });
+    const forced = { forcedTokens: tokens, losses: true };
     const others = model.generate({ labels: [1, 2, 3] });
-    const plain = run({});
-    for await (const event of run({ capture: true })) {
-      const { logits } = (event as ScaleEvent & { [captured]: { logits: Float32Array } })[captured];
-      const found = (event as ScaleEvent & { [losses]: Float32Array })[losses];
-      const forced = event.tokens.flatMap((map) => [...map.data]);
-      const expected = forced.map((token, row) =>
-        crossEntropy(logits.subarray(row * codebookSize, (row + 1) * codebookSize), token),
+    const plain = eventsOf(requestOf(labels, depth, forced));
+    const { scales } = await eventsOf(requestOf(labels, depth, { ...forced, capture: true }));
+    expect(scales.length).toBe(model.architecture.numScales);
+    for (const { index, tokens: drawn, logits, losses } of scales) {
+      const expected = Array.from(drawn, (token, row) =>
+        crossEntropy(logits!.subarray(row * codebookSize, (row + 1) * codebookSize), token),
       );
-      expect(found.length).toBe(forced.length);
-      expect(maxDifference(found, expected)).toBeLessThan(1e-4);
-      for await (const same of plain)
-        if (same.index === event.index)
-          expect([...(same as ScaleEvent & { [losses]: Float32Array })[losses]]).toEqual([...found]);
+      expect(losses!.length).toBe(drawn.length);
+      expect(maxDifference(losses!, expected)).toBeLessThan(1e-4);
+      expect([...(await plain).scales[index]!.losses!]).toEqual([...losses!]);
     }
     await others.tokens();
   }
@@ -57,23 +94,45 @@ test("losses are the cross entropy of the logits, at any depth and in any compan
 
 test("guidance plays no part", async () => {
   const { labels, tokens } = draw(2);
-  const read = async (guidance: number) => {
-    const found: number[] = [];
-    const overrides = { forcedTokens: tokens, losses: true };
-    for await (const event of model[internal].generate({ labels, guidance, seed: 0 }, overrides))
-      found.push(...(event as ScaleEvent & { [losses]: Float32Array })[losses]);
-    return found;
+  const read = async (t: number) => {
+    const guidance = new Float32Array(model.architecture.numScales).fill(t);
+    const { scales } = await eventsOf(requestOf(labels, 8, { guidance, forcedTokens: tokens, losses: true }));
+    return scales.flatMap(({ losses }) => [...losses!]);
   };
   expect(await read(3)).toEqual(await read(0));
 });
 
 test("only generations that ask carry losses", async () => {
   const { labels, tokens } = draw(1);
-  for (const overrides of [{}, { forcedTokens: tokens }])
-    for await (const event of model[internal].generate({ labels, seed: 0 }, overrides))
-      expect(Object.hasOwn(event, losses)).toBe(false);
-  const bad = model[internal].generate({ labels, seed: 0 }, { losses: true });
-  expect(await rejection(bad.tokens())).toMatchObject({ message: expect.stringContaining("forced tokens") });
+  for (const extra of [{}, { forcedTokens: tokens }])
+    for (const { losses } of (await eventsOf(requestOf(labels, 8, extra))).scales) expect(losses).toBeNull();
+  const { end } = await eventsOf(requestOf(labels, 8, { losses: true }));
+  expect(end.message).toContain("forced tokens");
+});
+
+test("a signal ends it, before and in the middle; a disposed model ends it too", async () => {
+  const { labels, tokens } = draw(300);
+  expect(await rejection(model.score({ labels, tokens, signal: AbortSignal.abort("no") }))).toMatchObject({
+    code: "ABORTED",
+    cause: "no",
+  });
+  const stop = new AbortController();
+  const running = model.score({ labels, tokens, signal: stop.signal });
+  setTimeout(() => stop.abort("enough"), 5);
+  expect(await rejection(running)).toMatchObject({ code: "ABORTED", cause: "enough" });
+  const other = await openGolden("digits");
+  const disposed = rejection(other.score({ labels, tokens }));
+  await other.dispose();
+  expect(await disposed).toMatchObject({ code: expect.stringMatching(/ABORTED|DISPOSED/) });
+});
+
+test("onEvent hears of a score as of any other work", async () => {
+  const told: string[] = [];
+  const watched = await openGolden("digits", "var.pth", { onEvent: ({ type }) => void told.push(type) });
+  const { labels, tokens } = draw(2);
+  await watched.score({ labels, tokens });
+  expect(told).toEqual(["request", "start", ...watched.architecture.sides.map(() => "scale"), "end"]);
+  await watched.dispose();
 });
 
 test("a pool that holds two images gives the same score in many runs, beside another generation", async () => {
@@ -110,33 +169,47 @@ test("means are means of what belongs together", async () => {
   });
 });
 
-test("images per run: what half the pool holds, at least one, at most 64", () => {
-  expect(imagesPerRun(1000, 100)).toBe(5);
-  expect(imagesPerRun(100, 100)).toBe(1);
-  expect(imagesPerRun(1e12, 100)).toBe(64);
+test("images per run: half of what the pool holds, at least one, at most 64", () => {
+  expect(imagesPerRun(10)).toBe(5);
+  expect(imagesPerRun(1)).toBe(1);
+  expect(imagesPerRun(0)).toBe(1);
+  expect(imagesPerRun(1e10)).toBe(64);
 });
 
 test("runs get their own images' labels and tokens", async () => {
   const { architecture } = model;
+  const { numTokens, sides, numScales } = architecture;
   const seen: number[][] = [];
   const { tokens } = draw(5);
-  const score = await scoreTokens(
+  /** Every loss is the image's label. */
+  const generate = (request: NativeRequest, onEvent: (event: NativeScaleEvent | NativeEndEvent) => void) => {
+    const labels = [...request.labels];
+    seen.push(labels);
+    expect(request.forcedTokens!.length).toBe(labels.length * numTokens);
+    const scales = sides.map((side, index) => ({
+      type: "scale" as const,
+      index,
+      side,
+      losses: Float32Array.from({ length: labels.length * side * side }, (_, i) => labels[Math.floor(i / side ** 2)]!),
+    }));
+    setImmediate(() => {
+      for (const scale of scales) onEvent(scale as unknown as NativeScaleEvent);
+      onEvent({ type: "end", code: null, message: "", neededBytes: 0, availableBytes: 0, deepestFit: 0 });
+    });
+    return { id: 1 } as NativeGeneration;
+  };
+  const score = await scoreTokens({
+    native: { generate },
+    lifecycle: new Lifecycle(async () => undefined),
     architecture,
-    Int32Array.of(1, 2, 3, 4, 5),
+    labels: Int32Array.of(1, 2, 3, 4, 5),
     tokens,
-    2,
-    async function* (labels, part) {
-      seen.push([...labels]);
-      expect(part.length).toBe(labels.length * architecture.numTokens);
-      for (const side of architecture.sides) {
-        const values = Float32Array.from(
-          { length: labels.length * side * side },
-          (_, i) => labels[Math.floor(i / side ** 2)]!,
-        );
-        yield { side, [losses]: values } as unknown as ScaleEvent;
-      }
-    },
-  );
+    plan: { depths: new Int32Array(numScales).fill(8), deadlineMs: 0, deadlineDepths: new Int32Array(0) },
+    batch: 2,
+    signal: undefined,
+    callSite: new CallSite(scoreTokens),
+    log: () => new Observer(undefined).log({ labels: new Int32Array(0), seed: 0, plan: {} as DepthPlan }),
+  });
   expect(seen).toEqual([[1, 2], [3, 4], [5]]);
   expect(score.perImage).toEqual([1, 2, 3, 4, 5]);
   expect(score.perScale.every((loss) => loss === 3)).toBe(true);

@@ -174,7 +174,7 @@ describe("evaluation", () => {
     const { loadModel } = await import("../lib/model/load.js");
     const bundled = await loadModel(undefined, { threads: 2 });
     try {
-      expect(bundled.labels).toEqual(names);
+      expect(bundled.classNames).toEqual(names);
       const byPlace = await evaluateModel({ model: bundled, tokens: await heldout(), images: first(4) });
       const byName = await evaluateModel({
         model: bundled,

@@ -9,7 +9,6 @@ import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { locateData, readZipDirectory } from "../lib/checkpoint/zip.js";
 import { ZipWriter } from "../lib/files/zip-writer.js";
 import { Image } from "../lib/image/image.js";
-import { internal } from "../lib/model/internal.js";
 import { loadModel } from "../lib/model/load.js";
 import type { Model } from "../lib/model/model.js";
 import { type SampleOptions, sampleModel } from "../lib/sample/index.js";
@@ -55,7 +54,7 @@ describe("PNG files", () => {
       [2, 5, 7].flatMap((digit) => [0, 1, 2].map((index) => `${digit}-00000${index}.png`)),
     );
     expect(new Set(Object.values(found)).size).toBe(9);
-    const generation = model[internal].generate({ ...FAST, labels: [5, 5], seed: 11 }, { firstImage: 5 * 2 ** 32 + 1 });
+    const generation = model.generate({ ...FAST, labels: [5, 5], seed: 11, firstImage: 5 * 2 ** 32 + 1 });
     for (const [index, image] of (await generation.images()).entries()) {
       const hash = createHash("sha256").update(image.data).digest("hex");
       expect(found[`5-00000${index + 1}.png`]).toBe(hash);

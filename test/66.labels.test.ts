@@ -15,8 +15,8 @@ import {
 } from "../lib/labels/index.js";
 
 describe("classes of a set in a model", () => {
-  const map = (classes: string[], labels: string[] = [], numClasses = 3, rule?: ClassRule) => {
-    const found = mapClasses({ folder: "t", classes }, { numClasses, labels }, rule);
+  const map = (classes: string[], classNames: string[] = [], numClasses = 3, rule?: ClassRule) => {
+    const found = mapClasses({ folder: "t", classes }, { numClasses, classNames }, rule);
     return [found.rule, ...found.classes];
   };
 
@@ -37,8 +37,8 @@ describe("classes of a set in a model", () => {
   });
 
   test("refuses what none of them explains, and says why", () => {
-    const refused = (classes: string[], labels: string[], text: RegExp, rule?: ClassRule) =>
-      expect(() => map(classes, labels, 3, rule)).toThrow(
+    const refused = (classes: string[], classNames: string[], text: RegExp, rule?: ClassRule) =>
+      expect(() => map(classes, classNames, 3, rule)).toThrow(
         expect.objectContaining({ code: "INVALID_TOKENS", message: expect.stringMatching(text) }),
       );
     const animals = ["dog", "owl", "cat"];
@@ -58,10 +58,10 @@ describe("classes of a set in a model", () => {
   });
 
   test("names after a training: found ones stay, places take the set's", () => {
-    const names = (classes: string[], labels: string[], numClasses = 3) => {
+    const names = (classes: string[], classNames: string[], numClasses = 3) => {
       const [set, model] = [
         { folder: "t", classes },
-        { numClasses, labels },
+        { numClasses, classNames },
       ];
       return mappedNames(mapClasses(set, model), set, model);
     };
@@ -72,10 +72,10 @@ describe("classes of a set in a model", () => {
   });
 
   test("is told when it is more than the identity", () => {
-    const line = (classes: string[], labels: string[]) => {
+    const line = (classes: string[], classNames: string[]) => {
       const [set, model] = [
         { folder: "t", classes },
-        { numClasses: 3, labels },
+        { numClasses: 3, classNames },
       ];
       return describeClassMap(mapClasses(set, model), set, model);
     };
@@ -88,8 +88,8 @@ describe("classes of a set in a model", () => {
 });
 
 describe("labels", () => {
-  const numbers = { numClasses: 10, labels: ["0", "1", "10", "11", "2", "3", "4", "5", "6", "7"] };
-  const one = (label: unknown, context: { numClasses: number; labels: string[] } = numbers) =>
+  const numbers = { numClasses: 10, classNames: ["0", "1", "10", "11", "2", "3", "4", "5", "6", "7"] };
+  const one = (label: unknown, context: { numClasses: number; classNames: string[] } = numbers) =>
     resolveLabels(label, context)[0];
 
   test("a number is a class number, a text a name", () => {
@@ -98,7 +98,7 @@ describe("labels", () => {
     expect(one("name:2")).toBe(4);
     expect(one("unconditional")).toBe(10);
     expect(() => one("name:unconditional")).toThrow(/class name/);
-    expect(one("name:unconditional", { numClasses: 1, labels: ["Unconditional"] })).toBe(0);
+    expect(one("name:unconditional", { numClasses: 1, classNames: ["Unconditional"] })).toBe(0);
     expect(() => one("9")).toThrow(/has no quotes around it/);
   });
 
@@ -118,10 +118,10 @@ describe("labels", () => {
   });
 
   test("a name of two classes is refused, whole or as a synonym", () => {
-    const birds = { numClasses: 3, labels: ["crane", "crane, machine", "Crane"] };
+    const birds = { numClasses: 3, classNames: ["crane", "crane, machine", "Crane"] };
     expect(() => one("crane", birds)).toThrow(/classes 0 and 2/);
     expect(one("machine", birds)).toBe(1);
-    expect(duplicates(birds.labels)).toEqual([{ name: "crane", classes: [0, 2] }]);
+    expect(duplicates(birds.classNames)).toEqual([{ name: "crane", classes: [0, 2] }]);
   });
 });
 

@@ -3,7 +3,6 @@
 import type { Image } from "../image/image.js";
 import type { Label } from "../labels/index.js";
 import type { ScaleEvent } from "../model/events.js";
-import { internal } from "../model/internal.js";
 import type { Model } from "../model/model.js";
 import type { GenerateOptions } from "../model/types.js";
 
@@ -27,10 +26,8 @@ export interface BatchListener {
 const MAX_BATCH = 16;
 
 /** As many images as the pool holds at the plan's peak, up to 16: more would only delay the first one. */
-export function defaultBatchSize(model: Model, { depth, guidance }: GenerateOptions, count: number): number {
-  const perImage = model.peakBytes(depth ?? model.architecture.depth, guidance !== 0);
-  const fitting = Math.floor(model.pool.capacityBytes / perImage);
-  return Math.max(1, Math.min(fitting, MAX_BATCH, count)); // 1 that does not fit is the pool's to refuse
+export function defaultBatchSize(model: Model, options: GenerateOptions, count: number): number {
+  return Math.max(1, Math.min(model.imagesAtOnce(options), MAX_BATCH, count)); // 1 that does not fit is the pool's to refuse
 }
 
 /** The draws of an image depend on the seed and its number in the run, never on the batch it is in. */
@@ -47,10 +44,10 @@ export async function generateInBatches(
   const total = Math.ceil(labels.length / size);
   for (let index = 0; index < total; index++) {
     const part = labels.slice(index * size, (index + 1) * size);
-    const batch = { index, total, firstImage: index * size, count: part.length };
+    const firstImage = index * size;
+    const batch = { index, total, firstImage, count: part.length };
     const begin = performance.now();
-    const request = { ...options, labels: part, ...(seed !== undefined && { seed }) };
-    const generation = model[internal].generate(request, { firstImage: batch.firstImage });
+    const generation = model.generate({ ...options, labels: part, firstImage, ...(seed !== undefined && { seed }) });
     seed = generation.seed;
     for await (const scale of generation) listener.onScale(scale, batch);
     const drawn = performance.now();

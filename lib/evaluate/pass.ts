@@ -44,8 +44,8 @@ export class Scorer {
     readonly scoring: ResolvedScoring,
     readonly passes: number,
   ) {
-    const { architecture, labels } = model;
-    this.classes = mapClasses(set, { numClasses: architecture.numClasses, labels }, scoring.classesBy);
+    const { architecture, classNames } = model;
+    this.classes = mapClasses(set, { numClasses: architecture.numClasses, classNames }, scoring.classesBy);
   }
 
   /** @param plan depth of every scale */

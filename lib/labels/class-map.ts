@@ -50,10 +50,10 @@ export function mapClasses(set: ClassNames, model: LabelContext, rule: ClassRule
 type Rule = (set: ClassNames, model: LabelContext, asked: boolean) => number[] | null;
 
 const RULES: Record<ClassMap["rule"], Rule> = {
-  name: ({ classes }, { labels }) =>
+  name: ({ classes }, { classNames }) =>
     distinct(
       classes.map((name) => {
-        const found = classesNamed(name, labels);
+        const found = classesNamed(name, classNames);
         return found.length === 1 ? found[0]! : -1;
       }),
     ),
@@ -64,9 +64,9 @@ const RULES: Record<ClassMap["rule"], Rule> = {
         return number < numClasses ? number : -1;
       }),
     ),
-  place: ({ classes }, { numClasses, labels }, asked) => {
+  place: ({ classes }, { numClasses, classNames }, asked) => {
     if (classes.length > numClasses || (!asked && classes.length < numClasses)) return null;
-    if (!asked && classes.some((name) => classesNamed(name, labels).length > 0)) return null;
+    if (!asked && classes.some((name) => classesNamed(name, classNames).length > 0)) return null;
     return classes.map((_, place) => place);
   },
 };
@@ -76,17 +76,17 @@ function distinct(classes: number[]): number[] | null {
   return classes.includes(-1) || new Set(classes).size < classes.length ? null : classes;
 }
 
-function refusal({ folder, classes }: ClassNames, { numClasses, labels }: LabelContext, rule: ClassRule) {
-  const unknown = classes.find((name) => classesNamed(name, labels).length === 0) ?? classes[0]!;
-  const known = classes.filter((name) => classesNamed(name, labels).length > 0).length;
+function refusal({ folder, classes }: ClassNames, { numClasses, classNames }: LabelContext, rule: ClassRule) {
+  const unknown = classes.find((name) => classesNamed(name, classNames).length === 0) ?? classes[0]!;
+  const known = classes.filter((name) => classesNamed(name, classNames).length > 0).length;
   const twice = duplicates(classes)[0];
-  const several = classes.find((name) => classesNamed(name, labels).length > 1);
+  const several = classes.find((name) => classesNamed(name, classNames).length > 1);
   const count = `${classes.length} class${classes.length === 1 ? "" : "es"}`;
   const detail =
     twice !== undefined
       ? `two of them called ${JSON.stringify(twice.name)}`
       : several !== undefined
-        ? `of which ${JSON.stringify(several)} is the name of classes ${classesNamed(several, labels).join(" and ")} of the model`
+        ? `of which ${JSON.stringify(several)} is the name of classes ${classesNamed(several, classNames).join(" and ")} of the model`
         : known > 0
           ? `of which the model knows ${known}, not ${JSON.stringify(unknown)}`
           : `such as ${JSON.stringify(unknown)}`;
@@ -107,7 +107,7 @@ export function isIdentity({ classes }: ClassMap): boolean {
 
 /** Names of the model's classes after a training with the set: what a name or number has found keeps its name, a place takes the set's. */
 export function mappedNames(map: ClassMap, set: ClassNames, model: LabelContext): string[] | undefined {
-  const names: (string | undefined)[] = Array.from({ length: model.numClasses }, (_, index) => model.labels[index]);
+  const names: (string | undefined)[] = Array.from({ length: model.numClasses }, (_, index) => model.classNames[index]);
   for (const [from, to] of map.classes.entries()) {
     if (map.rule === "place" || names[to] === undefined) names[to] = set.classes[from];
   }
@@ -120,7 +120,7 @@ const SHOWN = 12;
 /** One line about a map that is not the identity or changes names, or null: `10 classes by name: eight is 8, five is 5, ...`. */
 export function describeClassMap(map: ClassMap, set: ClassNames, model: LabelContext): string | null {
   const renames = ([from, to]: readonly [number, number]) => {
-    const [own, theirs] = [set.classes[from]!, model.labels[to]];
+    const [own, theirs] = [set.classes[from]!, model.classNames[to]];
     return theirs !== undefined && normalName(own) !== normalName(theirs);
   };
   const pairs = [...map.classes.entries()];
@@ -128,7 +128,7 @@ export function describeClassMap(map: ClassMap, set: ClassNames, model: LabelCon
   if (told.length === 0) return null;
   const shown = told.slice(0, SHOWN).map((pair) => {
     const [from, to] = pair;
-    return `${set.classes[from]} is ${to}${renames(pair) ? ` (${model.labels[to]})` : ""}`;
+    return `${set.classes[from]} is ${to}${renames(pair) ? ` (${model.classNames[to]})` : ""}`;
   });
   const rest = told.length > SHOWN ? `, and ${told.length - SHOWN} more` : "";
   return `${map.classes.length} classes by ${map.rule}: ${shown.join(", ")}${rest}`;

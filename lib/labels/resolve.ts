@@ -15,7 +15,7 @@ export type Label = number | string;
 export interface LabelContext {
   numClasses: number;
   /** Class names by number; may be empty. */
-  labels: readonly string[];
+  classNames: readonly string[];
 }
 
 const MAX_IMAGES = 65_536;
@@ -36,14 +36,14 @@ export function resolveLabels(value: unknown, context: LabelContext): Int32Array
 }
 
 /** A number, a class name (case ignored; any of the comma-separated synonyms), or "unconditional". */
-export function resolveLabel(option: string, value: unknown, { numClasses, labels }: LabelContext): number {
+export function resolveLabel(option: string, value: unknown, { numClasses, classNames }: LabelContext): number {
   if (typeof value === "number") return checkInteger(option, value, 0, numClasses);
   if (typeof value !== "string")
     fail(option, value, `a class number in 0..${numClasses}, a class name or "unconditional"`);
   const marked = value.trimStart().toLowerCase().startsWith(NAME);
   const wanted = marked ? value.trimStart().slice(NAME.length) : value;
   if (!marked && normalName(wanted) === "unconditional") return numClasses;
-  const matches = classesNamed(wanted, labels);
+  const matches = classesNamed(wanted, classNames);
   if (matches.length === 1) return matches[0]!;
   if (matches.length > 1) {
     fail(option, value, `one class: it is the name of classes ${matches.join(" and ")}; give the number`);
@@ -51,15 +51,15 @@ export function resolveLabel(option: string, value: unknown, { numClasses, label
   throw new InvalidOptionError(
     option,
     describe(value),
-    `a class number in 0..${numClasses - 1} or a class name (${hintFor(wanted, labels)})`,
+    `a class number in 0..${numClasses - 1} or a class name (${hintFor(wanted, classNames)})`,
   );
 }
 
-function hintFor(wanted: string, labels: readonly string[]): string {
+function hintFor(wanted: string, classNames: readonly string[]): string {
   if (/^\s*\d+\s*$/.test(wanted)) return `a text is a name: the number ${wanted.trim()} has no quotes around it`;
-  if (labels.length === 0) return "this checkpoint names no classes";
-  const near = nearest(normalName(wanted), labels.flatMap(synonyms));
-  return near === null ? `such as "${labels[0]}"` : `did you mean "${near}"?`;
+  if (classNames.length === 0) return "this checkpoint names no classes";
+  const near = nearest(normalName(wanted), classNames.flatMap(synonyms));
+  return near === null ? `such as "${classNames[0]}"` : `did you mean "${near}"?`;
 }
 
 /**
@@ -67,7 +67,10 @@ function hintFor(wanted: string, labels: readonly string[]): string {
  *
  * @param labels as they were typed: numbers are looked at, names are not
  */
-export function ambiguities(labels: readonly Label[], { labels: names }: Pick<LabelContext, "labels">): string[] {
+export function ambiguities(
+  labels: readonly Label[],
+  { classNames: names }: Pick<LabelContext, "classNames">,
+): string[] {
   const numbers = new Set(labels.filter((label): label is number => typeof label === "number"));
   return [...numbers].flatMap((number) => {
     const others = classesNamed(String(number), names).filter((index) => index !== number);

@@ -5,6 +5,7 @@
  * first scale. A failure reaches each consumer that waits, as one and the same error; when nobody waits, nothing is thrown.
  */
 
+import { deferred } from "../base/deferred.js";
 import { TimeSlice } from "../base/time-slice.js";
 import { AbortError, type CallSite, errorFromNative, wrapNative } from "../errors.js";
 import { Image } from "../image/image.js";
@@ -12,7 +13,7 @@ import type { NativeEndEvent, NativeGeneration, NativeScaleEvent } from "../nati
 import { numTokens } from "../values/architecture.js";
 import { TokenMaps } from "../values/tokens.js";
 import type { ScaleEvent } from "./events.js";
-import { captured, losses } from "./internal.js";
+import { captured } from "./internal.js";
 import { type Child, onAbort } from "./lifecycle.js";
 import type { GenerationLog } from "./observer.js";
 
@@ -273,7 +274,6 @@ export class Generation implements AsyncIterable<ScaleEvent> {
       previews,
       preview,
     };
-    if (event.losses !== null) Object.defineProperty(result, losses, { value: event.losses });
     if (event.logits !== null) {
       const { logits, fHat, nextInput, hidden } = event;
       Object.defineProperty(result, captured, { value: { logits, fHat, nextInput, hidden } });
@@ -303,17 +303,4 @@ function viewImages(pixels: Uint8ClampedArray, side: number): Image[] {
     { length: count },
     (_, image) => new Image(side, side, pixels.subarray(image * size, (image + 1) * size)),
   );
-}
-
-interface Deferred {
-  promise: Promise<void>;
-  resolve(): void;
-}
-
-function deferred(): Deferred {
-  let resolve: () => void = () => undefined;
-  const promise = new Promise<void>((done) => {
-    resolve = done;
-  });
-  return { promise, resolve };
 }

@@ -58,7 +58,7 @@ export async function loadModel(source?: ModelSource, options?: LoadOptions): Pr
   return new Model({
     native,
     architecture,
-    labels: checkpoint.labels ?? [],
+    classNames: checkpoint.labels ?? [],
     device: device.name,
     deviceReason: device.reason,
     threads: resolved.threads,

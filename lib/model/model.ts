@@ -12,15 +12,14 @@ import {
   resolveScoreOptions,
 } from "../options/generate.js";
 import type { Architecture, Strategy } from "../values/architecture.js";
-import { checkTokens, TokenMaps } from "../values/tokens.js";
+import { checkedTokens, TokenMaps } from "../values/tokens.js";
 import type { ModelEvent } from "./events.js";
 import { Generation, splitImages } from "./generation.js";
 import { internal, type Overrides } from "./internal.js";
 import { Lifecycle } from "./lifecycle.js";
 import { Observer } from "./observer.js";
 import { fitPreview } from "./preview.js";
-import type { Score } from "./score.js";
-import { imagesPerRun, scoreTokens } from "./score.js";
+import { imagesPerRun, type Score, scoreTokens } from "./score.js";
 import type { ModelStats, PoolStats } from "./stats.js";
 import type { DepthOption, GenerateOptions, ScoreOptions } from "./types.js";
 
@@ -28,7 +27,7 @@ import type { DepthOption, GenerateOptions, ScoreOptions } from "./types.js";
 export interface ModelParts {
   native: NativeModel;
   architecture: Architecture;
-  labels: readonly string[];
+  classNames: readonly string[];
   device: string;
   deviceReason: string;
   threads: number;
@@ -47,7 +46,7 @@ export class Model {
   /** The checkpoint's shape. */
   readonly architecture: Architecture;
   /** Class names by number; empty when the checkpoint has none. */
-  readonly labels: readonly string[];
+  readonly classNames: readonly string[];
   /** The device really in use. */
   readonly device: string;
   /** Why this device. */
@@ -74,7 +73,7 @@ export class Model {
   constructor(parts: ModelParts) {
     const { architecture } = parts;
     this.architecture = architecture;
-    this.labels = parts.labels;
+    this.classNames = parts.classNames;
     this.device = parts.device;
     this.deviceReason = parts.deviceReason;
     this.threads = parts.threads;
@@ -95,7 +94,7 @@ export class Model {
       ...depthContext,
       numClasses: architecture.numClasses,
       codebookSize: architecture.codebookSize,
-      labels: parts.labels,
+      classNames: parts.classNames,
       recommended: parts.recommended,
       defaultDepth: resolveDepth(undefined, depthContext),
     };
@@ -183,6 +182,22 @@ export class Model {
     return this.#native.peakBytes(resolveDepth(depth, this.#context).depths, guided ? 2 : 1);
   }
 
+  /**
+   * How many images of a generation with these options the KV pool holds at once: what can be asked for in one call without
+   * waiting, when nothing else runs. 0 when not even one fits.
+   */
+  imagesAtOnce(options?: Pick<GenerateOptions, "depth" | "guidance" | "keepDroppedCache">): number {
+    this.#lifecycle.requireAlive();
+    const { depth, guidance, keepDroppedCache } = options ?? {};
+    const resolved = resolveGenerateOptions({ depth, guidance, keepDroppedCache }, this.#context);
+    // Rows that are kept belong to blocks of the full network: its peak is the bound of every plan.
+    const depths = resolved.keepDroppedCache
+      ? resolved.plan.depths.map(() => this.architecture.depth)
+      : resolved.plan.depths;
+    const perImage = this.#native.peakBytes(depths, resolved.guidance.some((t) => t !== 0) ? 2 : 1);
+    return Math.floor(this.pool.capacityBytes / perImage);
+  }
+
   /** Images -> token maps. Each image must have the model's size ({@link Architecture.imageSide}), RGB or RGBA. */
   async encode(images: ImageLike | ImageLike[]): Promise<TokenMaps> {
     this.#lifecycle.requireAlive();
@@ -201,7 +216,7 @@ export class Model {
   async decode(tokens: TokenMaps | Int32Array): Promise<Image[]> {
     this.#lifecycle.requireAlive();
     const { imageSide, numTokens } = this.architecture;
-    const flat = checkTokens("tokens", tokens, this.architecture);
+    const flat = checkedTokens("tokens", tokens, this.architecture);
     const pixels = new Uint8ClampedArray((flat.length / numTokens) * imageSide * imageSide * 3);
     await this.#inFlight(this.#native.decode(flat, pixels));
     return splitImages(pixels, imageSide);
@@ -214,24 +229,23 @@ export class Model {
   async score(options: ScoreOptions): Promise<Score> {
     this.#lifecycle.requireAlive();
     const { plan, labels, tokens, signal } = resolveScoreOptions(options, this.#context);
-    const flat = checkTokens("tokens", tokens, this.architecture);
+    const flat = checkedTokens("tokens", tokens, this.architecture);
     const count = flat.length / this.architecture.numTokens;
     const all = labels.length === 1 ? new Int32Array(count).fill(labels[0]!) : labels;
     if (all.length !== count) {
       throw new InvalidOptionError("labels", `${all.length} labels`, `1 or ${count}, one per image of tokens`);
     }
-    const callSite = new CallSite(this.score);
-    // The bound of every plan, with or without dropped cache.
-    const { depth: fullDepth, numScales } = this.architecture;
-    const perImage = this.peakBytes(Array(numScales).fill(fullDepth), false);
-    const batch = imagesPerRun(this.pool.capacityBytes, perImage);
-    return scoreTokens(this.architecture, all, flat, batch, (part, forcedTokens) => {
-      this.#lifecycle.requireAlive();
-      const resolved = resolveGenerateOptions({ guidance: 0, seed: 0, signal }, this.#context);
-      return this.#start({ ...resolved, labels: part, plan, keepDroppedCache: true }, callSite, {
-        forcedTokens,
-        losses: true,
-      });
+    return scoreTokens({
+      native: this.#native,
+      lifecycle: this.#lifecycle,
+      architecture: this.architecture,
+      labels: all,
+      tokens: flat,
+      plan,
+      batch: imagesPerRun(this.imagesAtOnce({ guidance: 0, keepDroppedCache: true })),
+      signal,
+      callSite: new CallSite(this.score),
+      log: (requested) => this.#observer.log(requested),
     });
   }
 
@@ -338,11 +352,11 @@ export class Model {
 }
 
 function toRequest(options: ResolvedGenerateOptions, overrides: Overrides): NativeRequest {
-  const { labels, seed, guidance, topK, topP, plan, keepDroppedCache, wait, preview } = options;
+  const { labels, seed, guidance, topK, topP, plan, keepDroppedCache, wait, preview, firstImage } = options;
   return {
     labels,
     seed: BigInt(seed),
-    firstImage: overrides.firstImage ?? 0,
+    firstImage,
     guidance,
     topK,
     topP,
@@ -353,7 +367,7 @@ function toRequest(options: ResolvedGenerateOptions, overrides: Overrides): Nati
     wait,
     preview,
     forcedTokens: overrides.forcedTokens ?? null,
-    losses: overrides.losses ?? false,
+    losses: false,
     capture: overrides.capture ?? false,
   };
 }

@@ -5,6 +5,9 @@ import type { NativeScaleEvent } from "../native/contract.js";
 import type { ResolvedGenerateOptions } from "../options/generate.js";
 import type { ModelEvent } from "./events.js";
 
+/** What is told of a request. */
+export type Requested = Pick<ResolvedGenerateOptions, "labels" | "seed" | "plan">;
+
 /** The listener of one model, or none. */
 export class Observer {
   readonly #listener: ((event: ModelEvent) => unknown) | undefined;
@@ -15,7 +18,7 @@ export class Observer {
   }
 
   /** The log of one generation. */
-  log(options: ResolvedGenerateOptions): GenerationLog {
+  log(options: Requested): GenerationLog {
     return this.#listener === undefined ? SILENT : new Log((event) => this.#tell(event), options);
   }
 
@@ -48,12 +51,12 @@ const SILENT: GenerationLog = { request() {}, scale() {}, depth() {}, end() {} }
 
 class Log implements GenerationLog {
   readonly #tell: (event: ModelEvent) => void;
-  readonly #options: ResolvedGenerateOptions;
+  readonly #options: Requested;
   #id: number | undefined;
   #requested = 0;
   #started = false;
 
-  constructor(tell: (event: ModelEvent) => void, options: ResolvedGenerateOptions) {
+  constructor(tell: (event: ModelEvent) => void, options: Requested) {
     this.#tell = tell;
     this.#options = options;
   }

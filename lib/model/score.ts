@@ -1,8 +1,12 @@
-/** Teacher-forced cross entropy: forced generations whose losses the core computes, put in order and averaged. */
+/** Teacher-forced cross entropy: the core computes the losses of given tokens; here they are put in order and averaged. */
 
+import type { CallSite } from "../errors.js";
+import type { NativeModel, NativeRequest } from "../native/contract.js";
+import type { DepthPlan } from "../options/depth.js";
 import type { Architecture } from "../values/architecture.js";
-import type { ScaleEvent } from "./events.js";
-import { losses } from "./internal.js";
+import type { Lifecycle } from "./lifecycle.js";
+import type { GenerationLog, Requested } from "./observer.js";
+import { readToEnd } from "./read-to-end.js";
 
 /** Teacher-forced cross entropy in nats. */
 export interface Score {
@@ -16,42 +20,80 @@ export interface Score {
   mean: number;
 }
 
-/** Runs images with forced tokens; its events carry losses. */
-export type ForcedRun = (labels: Int32Array, tokens: Int32Array) => AsyncIterable<ScaleEvent>;
+/** What a model hands to a score. */
+export interface ScoreParts {
+  native: Pick<NativeModel, "generate">;
+  lifecycle: Lifecycle;
+  architecture: Pick<Architecture, "numTokens" | "numScales" | "sides">;
+  /** One per image. */
+  labels: Int32Array;
+  /** `[images, numTokens]`. */
+  tokens: Int32Array;
+  plan: DepthPlan;
+  /** Images of one run. */
+  batch: number;
+  signal: AbortSignal | undefined;
+  callSite: CallSite;
+  log(requested: Requested): GenerationLog;
+}
 
 /** More images in one run make it no faster, only its buffers larger. */
 const MAX_IMAGES = 64;
 
-/** Images per run: what half the pool holds, so that other generations find room beside it. */
-export function imagesPerRun(poolBytes: number, bytesPerImage: number): number {
-  return Math.max(1, Math.min(MAX_IMAGES, Math.floor(poolBytes / 2 / bytesPerImage)));
+/** Images per run: half of what the pool holds, so that other generations find room beside it. */
+export function imagesPerRun(imagesAtOnce: number): number {
+  return Math.max(1, Math.min(MAX_IMAGES, Math.floor(imagesAtOnce / 2)));
 }
 
-export async function scoreTokens(
-  architecture: Architecture,
-  labels: Int32Array,
-  tokens: Int32Array,
-  batch: number,
-  run: ForcedRun,
-): Promise<Score> {
-  const { numTokens } = architecture;
+/** Scores all images, run by run. @throws AbortError, DisposedError, PoolExhaustedError */
+export async function scoreTokens(parts: ScoreParts): Promise<Score> {
+  const { architecture, labels, tokens, batch } = parts;
   const perToken = new Float32Array(tokens.length);
   for (let first = 0; first < labels.length; first += batch) {
-    const end = Math.min(labels.length, first + batch);
-    let offset = 0;
-    for await (const event of run(labels.slice(first, end), tokens.slice(first * numTokens, end * numTokens))) {
-      const found = (event as ScaleEvent & { [losses]: Float32Array })[losses]; // [end - first, area]
-      const area = event.side * event.side;
-      for (let image = first; image < end; image++) {
-        perToken.set(found.subarray((image - first) * area, (image - first + 1) * area), image * numTokens + offset);
-      }
-      offset += area;
-    }
+    await scoreRun(parts, first, Math.min(labels.length, first + batch), perToken);
   }
   return summarise(architecture, perToken, labels.length);
 }
 
-function summarise({ numTokens, sides }: Architecture, perToken: Float32Array, count: number): Score {
+/** The losses of the images `[first, end)`, put in their places in `perToken`. */
+async function scoreRun(parts: ScoreParts, first: number, end: number, perToken: Float32Array): Promise<void> {
+  const { native, lifecycle, architecture, plan, signal, callSite } = parts;
+  const { numTokens, numScales } = architecture;
+  const labels = parts.labels.slice(first, end);
+  const request: NativeRequest = {
+    labels,
+    seed: 0n, // nothing is drawn
+    firstImage: 0,
+    guidance: new Float32Array(numScales),
+    topK: 0,
+    topP: 0,
+    depths: plan.depths,
+    deadlineMs: 0,
+    deadlineDepths: new Int32Array(0),
+    keepDroppedCache: true, // as in the training of a supernet
+    wait: true,
+    preview: "none",
+    forcedTokens: parts.tokens.slice(first * numTokens, end * numTokens),
+    losses: true,
+    capture: false,
+  };
+  const run = { native, lifecycle, signal, callSite, log: parts.log({ labels, seed: 0, plan }) };
+  let offset = 0;
+  await readToEnd(run, request, ({ side, losses }) => {
+    const area = side * side;
+    for (let image = first; image < end; image++) {
+      const found = losses!.subarray((image - first) * area, (image - first + 1) * area); // [end - first, area]
+      perToken.set(found, image * numTokens + offset);
+    }
+    offset += area;
+  });
+}
+
+function summarise(
+  { numTokens, sides }: Pick<Architecture, "numTokens" | "sides">,
+  perToken: Float32Array,
+  count: number,
+): Score {
   const perImage = Array.from({ length: count }, (_, i) => mean(perToken.subarray(i * numTokens, (i + 1) * numTokens)));
   let offset = 0;
   const perScale = sides.map((side) => {

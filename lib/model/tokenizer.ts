@@ -5,7 +5,7 @@ import type { Image } from "../image/image.js";
 import { checkImages, type ImageLike, toPlanes } from "../image/planes.js";
 import type { NativeModel } from "../native/contract.js";
 import type { Architecture } from "../values/architecture.js";
-import { checkTokens, TokenMaps } from "../values/tokens.js";
+import { checkedTokens, TokenMaps } from "../values/tokens.js";
 import { splitImages } from "./generation.js";
 import { Lifecycle } from "./lifecycle.js";
 
@@ -65,7 +65,7 @@ export class Tokenizer {
   async decode(tokens: TokenMaps | Int32Array): Promise<Image[]> {
     this.#lifecycle.requireAlive();
     const { imageSide, numTokens } = this.architecture;
-    const flat = checkTokens("tokens", tokens, this.architecture);
+    const flat = checkedTokens("tokens", tokens, this.architecture);
     const pixels = new Uint8ClampedArray((flat.length / numTokens) * imageSide * imageSide * 3);
     await this.#inFlight(this.#native.decode(flat, pixels));
     return splitImages(pixels, imageSide);

@@ -117,6 +117,11 @@ export interface GenerateOptions {
   wait?: boolean;
   /** Default `"none"`. */
   preview?: Preview;
+  /**
+   * Number of the first image among those of the seed. An image is a function of the seed and its number: a second call with the
+   * same seed and `firstImage: 8` goes on where 8 images ended. Default 0.
+   */
+  firstImage?: number;
   /** Cancels the generation: everything that waits for it rejects with an AbortError whose cause is the signal's reason. */
   signal?: AbortSignal;
 }

@@ -26,6 +26,7 @@ const KEYS = [
   "keepDroppedCache",
   "wait",
   "preview",
+  "firstImage",
   "signal",
 ] as const satisfies readonly (keyof GenerateOptions)[];
 
@@ -34,7 +35,7 @@ export interface GenerateContext extends DepthContext {
   numClasses: number;
   codebookSize: number;
   /** Names by class number; empty when the checkpoint has none. */
-  labels: readonly string[];
+  classNames: readonly string[];
   /** Settings that the checkpoint recommends. */
   recommended: { guidance?: number; topK?: number; topP?: number };
   /** The model's default plan, used when the caller gives none. */
@@ -51,6 +52,7 @@ export interface ResolvedGenerateOptions {
   keepDroppedCache: boolean;
   wait: boolean;
   preview: Preview;
+  firstImage: number;
   signal: AbortSignal | undefined;
 }
 
@@ -67,6 +69,7 @@ export function resolveGenerateOptions(raw: unknown, context: GenerateContext): 
     keepDroppedCache: checkBoolean("keepDroppedCache", options.keepDroppedCache ?? false),
     wait: checkBoolean("wait", options.wait ?? true),
     preview: checkOneOf("preview", options.preview ?? "none", ["none", "linear", "decode"]),
+    firstImage: checkInteger("firstImage", options.firstImage ?? 0, 0, Number.MAX_SAFE_INTEGER),
     signal: optional(options.signal, (value) => checkSignal("signal", value)),
   };
 }

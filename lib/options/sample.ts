@@ -60,7 +60,7 @@ export interface SampleSettings extends Pick<GenerateOptions, "guidance" | "topK
 /** What the checks must know of the model. */
 export interface SampleContext {
   numClasses: number;
-  labels: readonly string[];
+  classNames: readonly string[];
 }
 
 export interface ResolvedSampleSettings {

@@ -2,7 +2,6 @@
 
 import { AbortError } from "../errors.js";
 import type { Image } from "../image/image.js";
-import { internal } from "../model/internal.js";
 import type { Model } from "../model/model.js";
 import { fail } from "../options/check.js";
 import { type ResolvedSampleSettings, resolveSampleSettings, type SampleSettings } from "../options/sample.js";
@@ -44,8 +43,8 @@ const MAX_BATCH = 32;
 export async function sampleModel(options: SampleOptions): Promise<SampleResult> {
   const model = options?.model;
   if (typeof model?.generate !== "function") fail("model", model, "a model");
-  const { architecture, labels } = model;
-  const settings = resolveSampleSettings(options, { numClasses: architecture.numClasses, labels });
+  const { architecture, classNames } = model;
+  const settings = resolveSampleSettings(options, { numClasses: architecture.numClasses, classNames });
   const { output, format, classes, perClass, seed, signal, shard } = settings;
   const work = new Work(classes, perClass);
   const sink = sinkFor(settings, work, architecture.numClasses, architecture.imageSide);
@@ -90,9 +89,8 @@ function missingSamples(work: Work, sink: Sink, first: number, end: number): Sam
 }
 
 /** As many images as the pool holds; one that does not fit is the pool's to refuse. */
-function batchFor(model: Model, { generate: { depth, guidance } }: ResolvedSampleSettings): number {
-  const perImage = model.peakBytes(depth ?? model.architecture.depth, guidance !== 0);
-  return Math.max(1, Math.min(MAX_BATCH, Math.floor(model.pool.capacityBytes / perImage)));
+function batchFor(model: Model, { generate }: ResolvedSampleSettings): number {
+  return Math.max(1, Math.min(MAX_BATCH, model.imagesAtOnce(generate)));
 }
 
 /** Images of one batch, in the order of the samples: one generation per run of counters; the engine computes them together. */
@@ -101,8 +99,8 @@ async function draw(model: Model, samples: readonly Sample[], settings: Resolved
   const stop = new AbortController(); // one failure ends the others
   const signals = signal === undefined ? stop.signal : AbortSignal.any([signal, stop.signal]);
   const generations = consecutive(samples).map(async (run) => {
-    const request = { ...generate, seed, labels: run.map(({ classIndex }) => classIndex), signal: signals };
-    return model[internal].generate(request, { firstImage: counterOf(run[0]!) }).images();
+    const labels = run.map(({ classIndex }) => classIndex);
+    return model.generate({ ...generate, seed, firstImage: counterOf(run[0]!), labels, signal: signals }).images();
   });
   try {
     return (await Promise.all(generations)).flat();

@@ -164,23 +164,23 @@ export function classesOf(
   tokens: TokenSource,
   heldout: TokenSource | null,
 ): { tokens: ClassMap; heldout: ClassMap | null } {
-  const known = { numClasses: base.config.numClasses, labels: base.notes.labels ?? [] };
+  const known = { numClasses: base.config.numClasses, classNames: base.notes.labels ?? [] };
   const map = mapClasses(named(tokens, "tokens"), known, classesBy);
   if (heldout === null) return { tokens: map, heldout: null };
   if (heldout.classes.join("\0") === tokens.classes.join("\0")) return { tokens: map, heldout: map };
-  const labels = Array.from({ length: known.numClasses }, (_, index) => {
+  const classNames = Array.from({ length: known.numClasses }, (_, index) => {
     const from = map.classes.indexOf(index);
     return map.rule !== "place" || from < 0
-      ? (known.labels[index] ?? tokens.classes[from] ?? "")
+      ? (known.classNames[index] ?? tokens.classes[from] ?? "")
       : tokens.classes[from]!;
   });
   const rule = classesBy === "place" ? "auto" : classesBy; // names that the tokens have brought say more than a place
-  return { tokens: map, heldout: mapClasses(named(heldout, "heldout"), { ...known, labels }, rule) };
+  return { tokens: map, heldout: mapClasses(named(heldout, "heldout"), { ...known, classNames }, rule) };
 }
 
 /** Those of the base, and of the tokens where they replace them or the base has none. */
 function namesOf({ notes, config }: Base, tokens: TokenSource, map: ClassMap): string[] | undefined {
-  return mappedNames(map, named(tokens, "tokens"), { numClasses: config.numClasses, labels: notes.labels ?? [] });
+  return mappedNames(map, named(tokens, "tokens"), { numClasses: config.numClasses, classNames: notes.labels ?? [] });
 }
 
 function dataWarnings({ notes, config, initial }: Base, tokens: TokenSource, map: ClassMap): string[] {
@@ -197,7 +197,7 @@ function dataWarnings({ notes, config, initial }: Base, tokens: TokenSource, map
   }
   const told = describeClassMap(map, named(tokens, "tokens"), {
     numClasses: config.numClasses,
-    labels: notes.labels ?? [],
+    classNames: notes.labels ?? [],
   });
   if (told !== null) warnings.push(told);
   return warnings;

@@ -196,7 +196,7 @@ async function sampleSheets(path: string, plan: TrainPlan, options: ReportOption
 
 async function sheetOf(model: Model, depth: number, count: number, signal: AbortSignal | undefined): Promise<string> {
   const labels = Array.from({ length: count }, (_, index) => index % model.architecture.numClasses);
-  const atOnce = Math.max(1, Math.min(count, Math.floor(model.pool.capacityBytes / model.peakBytes(depth))));
+  const atOnce = Math.max(1, Math.min(count, model.imagesAtOnce({ depth })));
   const images: Image[] = [];
   for (let first = 0; first < count; first += atOnce) {
     const part = labels.slice(first, first + atOnce);

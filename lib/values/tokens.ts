@@ -60,8 +60,8 @@ export class TokenMaps {
   }
 }
 
-/** Accepts TokenMaps or a flat Int32Array; checks size and range of every token. */
-export function checkTokens(
+/** The flat array of TokenMaps, or the array itself; size and range of every token are checked. @throws InvalidOptionError */
+export function checkedTokens(
   option: string,
   value: unknown,
   architecture: Pick<Architecture, "numTokens" | "codebookSize">,

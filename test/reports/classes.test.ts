@@ -46,7 +46,7 @@ test.each([
   const plan = events.find((event) => event.type === "plan")!.plan;
   expect(plan.classes).toEqual(evaluation.classes);
   expect(plan.warnings.some((line) => line.startsWith(`10 classes by ${rule}`))).toBe(true);
-  expect((await openCheckpoint(trained.model)).labels).toEqual([...model.labels]);
+  expect((await openCheckpoint(trained.model)).labels).toEqual([...model.classNames]);
 
   const { stderr } = await runCli(["evaluate", "--tokens", tokens.folder, "--depths", "8"], { loadModel });
   expect(stderr).toContain(`10 classes by ${rule}: `);

@@ -183,7 +183,7 @@ export function fakeModel(parts: Partial<ConstructorParameters<typeof Model>[0]>
   const model = new Model({
     native: engine,
     architecture: ARCHITECTURE,
-    labels: ["zero", "one", "two, deux", "three", "four", "five", "six, deux", "seven", "eight", "nine"],
+    classNames: ["zero", "one", "two, deux", "three", "four", "five", "six, deux", "seven", "eight", "nine"],
     device: "cpu",
     deviceReason: "asked for",
     threads: 1,

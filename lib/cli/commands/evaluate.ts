@@ -103,7 +103,7 @@ async function evaluate(path: string | undefined, flags: EvaluateFlags, context:
         ...(classesBy !== undefined && { classesBy }),
       };
       const name = nameOf(source);
-      const known = { numClasses: model.architecture.numClasses, labels: model.labels };
+      const known = { numClasses: model.architecture.numClasses, classNames: model.classNames };
       const tellMap = ({ classes }: Pick<Evaluation, "classes">) => {
         const line = describeClassMap(classes, tokens, known);
         if (line !== null) context.stderr.write(`${line}\n`);

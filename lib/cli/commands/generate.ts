@@ -111,7 +111,7 @@ async function generate(labels: Label[], flags: GenerateFlags, context: CliConte
     const loadMs = performance.now() - begin;
     try {
       const list = wanted.flatMap((label) => Array<Label>(flags.count).fill(label));
-      const known = { numClasses: model.architecture.numClasses, labels: model.labels };
+      const known = { numClasses: model.architecture.numClasses, classNames: model.classNames };
       checkTyped(wanted, known);
       for (const line of ambiguities(wanted, known)) progress.warn(line);
       const classes = resolveLabels(list, known);
@@ -173,7 +173,7 @@ function generateOptionsOf(flags: GenerateFlags, depth: DepthOption | undefined,
 
 function nameOfClass(model: Model, classIndex: number): string {
   if (classIndex === model.architecture.numClasses) return "unconditional";
-  return model.labels[classIndex] ?? String(classIndex);
+  return model.classNames[classIndex] ?? String(classIndex);
 }
 
 interface ScaleRecord extends Pick<ScaleEvent, "index" | "side" | "depth" | "reason" | "scaleMs" | "elapsedMs"> {

@@ -96,7 +96,7 @@ async function sample(path: string | undefined, flags: SampleFlags, context: Cli
     const id = await modelId(source);
     const model = await context.loadModel(source, { ...loadOptionsOf(flags), signal: context.signal });
     try {
-      const known = { numClasses: model.architecture.numClasses, labels: model.labels };
+      const known = { numClasses: model.architecture.numClasses, classNames: model.classNames };
       checkTyped(flags.classes ?? [], known);
       for (const line of ambiguities(flags.classes ?? [], known)) progress.warn(line);
       const result = await sampleModel({
