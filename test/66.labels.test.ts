@@ -81,8 +81,9 @@ describe("classes of a set in a model", () => {
     };
     expect(line(["dog", "owl", "cat"], ["dog", "owl", "cat"])).toBe(null);
     expect(line(["cat", "dog", "owl"], ["dog", "owl", "cat"])).toBe("3 classes by name: cat is 2, dog is 0, owl is 1");
-    expect(line(["0", "1", "2"], ["dog", "owl", "cat"])).toBe(
-      "3 classes by number: 0 is 0 (dog), 1 is 1 (owl), 2 is 2 (cat)",
+    expect(line(["0", "1", "2"], ["dog", "owl", "cat"])).toBe(null);
+    expect(line(["a", "b", "c"], ["dog", "owl", "cat"])).toBe(
+      "3 classes by place: a is 0 (dog), b is 1 (owl), c is 2 (cat)",
     );
   });
 });

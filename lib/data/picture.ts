@@ -1,7 +1,8 @@
 /** An image file of any size and format -> the square of RGB pixels that a tokenizer sees. */
 
 import { createHash } from "node:crypto";
-import { stat } from "node:fs/promises";
+import { readFile, stat } from "node:fs/promises";
+import type { Place } from "../files/place.js";
 import { loadSharp, toRgb } from "../image/image.js";
 import type { ImageLike } from "../image/planes.js";
 import type { PictureSettings } from "./manifest.js";
@@ -24,26 +25,42 @@ export interface Placement {
 /** Pixels of a picture after scaling: a line of 1 x 100,000 would become too many. */
 const MAX_PIXELS = 2 ** 28;
 
+/** What Node reads in one piece. */
+const MAX_FILE_BYTES = 2 ** 31 - 1;
+
 /**
  * Reads one picture: upright by its EXIF tag, in sRGB (grey, CMYK, palette and 16-bit pictures are converted), transparency
  * on black, the first page of several.
  *
  * @param at two numbers in [0, 1): which part a crop keeps
- * @throws whatever sharp or the file system has to say
+ * @throws whatever sharp or the file system has to say: only {@link judged} knows whose fault it is
  */
 export async function readPicture(
-  path: string,
+  place: Place,
+  settings: PictureSettings,
+  at: readonly [number, number],
+  mirrored: boolean,
+): Promise<ImageLike> {
+  const stats = await stat(place);
+  if (!stats.isFile()) throw new Error("not a regular file"); // a pipe would never end
+  if (stats.size > MAX_FILE_BYTES) throw new Error(`a file of ${stats.size} bytes`);
+  // Read here and not by the codec: the system then says what it refuses in a code, not as "unsupported image format".
+  return decodePicture(await readFile(place), settings, at, mirrored);
+}
+
+/** The second half: pixels of a file's bytes. */
+export async function decodePicture(
+  bytes: Uint8Array,
   settings: PictureSettings,
   at: readonly [number, number],
   mirrored: boolean,
 ): Promise<ImageLike> {
   const sharp = await loadSharp();
-  if (!(await stat(path)).isFile()) throw new Error("not a regular file"); // a pipe would never end
-  const pipeline = sharp(path).autoOrient();
+  const pipeline = sharp(bytes).autoOrient();
   const { autoOrient: size } = await pipeline.metadata();
   const { side } = settings;
-  const place = placement(size.width, size.height, settings, at);
-  const { width, height, left, top, keptWidth, keptHeight } = place;
+  const kept = placement(size.width, size.height, settings, at);
+  const { width, height, left, top, keptWidth, keptHeight } = kept;
   if (width * height > MAX_PIXELS) throw new Error(`${size.width} x ${size.height} pixels cannot be scaled to ${side}`);
   const scaled = width === size.width && height === size.height;
   const resized = scaled ? pipeline : pipeline.resize(width, height, { fit: "fill" });
@@ -54,7 +71,7 @@ export async function readPicture(
     .flatten({ background: "#000" })
     .raw({ depth: "uchar" })
     .toBuffer({ resolveWithObject: true });
-  const square = lay(toRgb(data, info.channels), place, side);
+  const square = lay(toRgb(data, info.channels), kept, side);
   return { width: side, height: side, data: mirrored ? mirror(square, side) : square };
 }
 

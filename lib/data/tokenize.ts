@@ -3,7 +3,7 @@
 import { createHash } from "node:crypto";
 import { mkdir, readdir, readFile, rm } from "node:fs/promises";
 import { join } from "node:path";
-import { AbortError, InvalidOptionError, InvalidTokensError, IoError, NextscaleError } from "../errors.js";
+import { AbortError, InvalidOptionError, InvalidTokensError, IoError } from "../errors.js";
 import { writeAtomically } from "../files/atomic-file.js";
 import type { ImageLike } from "../image/planes.js";
 import { fail } from "../options/check.js";
@@ -23,6 +23,7 @@ import {
 } from "./manifest.js";
 import { cropPosition, readPicture } from "./picture.js";
 import { encodeShard, hashOf, layoutOf } from "./shard.js";
+import { Verdicts } from "./verdict.js";
 
 /** What turns images into tokens: a {@link Model}, or a {@link Tokenizer}. */
 export interface TokenEncoder {
@@ -60,13 +61,20 @@ interface Entry extends SourceFile {
 
 /**
  * Turns a folder of images (one sub-folder per class, sorted by name; files at any depth below) into a token set for training
- * and evaluation. Any format that sharp reads will do; pictures become upright sRGB on black. Files that cannot be read are
- * skipped and listed. The work is cut into shards: after an interruption, the same call goes on after the last finished one,
+ * and evaluation. Any format that sharp reads will do; pictures become upright sRGB on black. Files that are proven bad are
+ * skipped and listed with the codec's reason; where the system fails (no memory, no thread, no handle, no permission) the run ends,
+ * and the next one tries the file again. The work is cut into shards: after an interruption, the same call goes on after the last finished one,
  * and the result is the same to the byte.
  *
- * @throws InvalidOptionError, InvalidTokensError (the folder holds another set), IoError (no room, no permission), AbortError
+ * @throws InvalidOptionError (also when a class is left without an image), InvalidTokensError (the folder holds another set), IoError,
+ *   OutOfMemoryError, AbortError
  */
-export async function tokenizeImages(options: TokenizeOptions): Promise<TokenizeResult> {
+export function tokenizeImages(options: TokenizeOptions): Promise<TokenizeResult> {
+  return tokenize(options, readPicture);
+}
+
+/** @internal Tests hand in a reader that fails. */
+export async function tokenize(options: TokenizeOptions, read: typeof readPicture): Promise<TokenizeResult> {
   const model = options?.model;
   if (typeof model?.encode !== "function") fail("model", model, "a model or a tokenizer");
   const { sides, imageSide, codebookSize, codeDim } = model.architecture;
@@ -91,7 +99,7 @@ export async function tokenizeImages(options: TokenizeOptions): Promise<Tokenize
   fresh.plan = planOf(fresh, folder.files);
   const manifest = await begin(fresh, settings, folder.files);
   const resumed = manifest.shards.reduce((total, { count }) => total + count, 0);
-  await new Tokenization(model, settings, folder.files, manifest).run();
+  await new Tokenization(model, settings, folder.files, manifest, read).run();
   return summarise(manifest, settings.output, folder, resumed);
 }
 
@@ -175,6 +183,7 @@ interface Picture {
 const READERS = 8;
 
 class Tokenization {
+  readonly #verdicts = new Verdicts();
   readonly #resumed: number;
   #done: number;
 
@@ -183,6 +192,7 @@ class Tokenization {
     readonly settings: ResolvedTokenizeSettings,
     readonly files: readonly SourceFile[],
     readonly manifest: Manifest,
+    readonly read: typeof readPicture,
   ) {
     this.#resumed = finishedEntries(manifest);
     this.#done = this.#resumed;
@@ -220,6 +230,7 @@ class Tokenization {
       tokens.set(part, at);
       at += part.length;
     }
+    if (end === manifest.entries) requireClasses(manifest, this.files, skipped);
     const bytes = encodeShard({ count: labels.length, numTokens, codebookSize }, Int32Array.from(labels), tokens);
     const file = shardName(manifest.shards.length);
     await writeAtomically(join(settings.output, file), bytes);
@@ -269,17 +280,14 @@ class Tokenization {
   async #picture(entry: Entry): Promise<Picture> {
     const pictures: PictureSettings = this.manifest.pictures;
     const at = cropPosition(pictures, entry.path, entry.mirrored);
+    const read = () => this.read(entry.place, pictures, at, entry.mirrored);
     try {
-      const image = await readPicture(join(this.settings.images, entry.path), pictures, at, entry.mirrored);
-      return { entry, image, reason: "" };
+      return { entry, image: await read(), reason: "" };
     } catch (error) {
-      if (error instanceof NextscaleError) throw error; // sharp itself is missing: no file will be better
-      const { code } = error as NodeJS.ErrnoException;
-      if (code === "EMFILE" || code === "ENFILE" || code === "ENOMEM") {
-        throw new IoError(`cannot read ${entry.path}: ${(error as Error).message}`, { cause: error }); // not the file's fault
-      }
-      const text = (error as Error).message.trim().replace(/\s+/g, " ");
-      return { entry, image: null, reason: text || "unreadable" };
+      const verdict = await this.#verdicts.judge(entry, error, read);
+      return "good" in verdict
+        ? { entry, image: verdict.good, reason: "" }
+        : { entry, image: null, reason: verdict.bad };
     }
   }
 
@@ -309,6 +317,17 @@ function summarise(manifest: Manifest, output: string, folder: ImageFolder, resu
   }
   const bytes = shards.reduce((sum, { count }) => sum + layoutOf({ count, numTokens, codebookSize }).fileBytes, 0);
   return { output, classes, images, resumed, shards: shards.length, bytes, skipped, strayFiles: folder.strayFiles };
+}
+
+/** Before the last shard is written: a set that lacks a class is not finished. */
+function requireClasses({ classes, skipped }: Manifest, files: readonly SourceFile[], last: SkippedFile[]): void {
+  const bad = new Map([...skipped, ...last].map(({ path, reason }) => [path, reason]));
+  const filled = new Set(files.flatMap(({ path, label }) => (bad.has(path) ? [] : [label])));
+  if (filled.size === classes.length || filled.size === 0) return; // none at all: summarise says so
+  const empty = classes.findIndex((_, label) => !filled.has(label));
+  const [first] = files.filter(({ label }) => label === empty);
+  const found = `no readable image in the class ${classes[empty]} (${first!.path}: ${bad.get(first!.path)})`;
+  throw new InvalidOptionError("images", found, "at least one image in every class");
 }
 
 function requireGoing({ signal }: ResolvedTokenizeSettings): void {

@@ -121,7 +121,7 @@ const SHOWN = 12;
 export function describeClassMap(map: ClassMap, set: ClassNames, model: LabelContext): string | null {
   const renames = ([from, to]: readonly [number, number]) => {
     const [own, theirs] = [set.classes[from]!, model.classNames[to]];
-    return theirs !== undefined && normalName(own) !== normalName(theirs);
+    return map.rule === "place" && theirs !== undefined && normalName(own) !== normalName(theirs);
   };
   const pairs = [...map.classes.entries()];
   const told = isIdentity(map) ? pairs.filter(renames) : pairs;
