@@ -102,7 +102,7 @@ Limits Measure(Backend& backend) {
 
 // The linear layers of a block at the row counts of every scale, both branches.
 void PrintLayers(Backend& backend, const ModelConfig& config, size_t batch, const Limits& limits) {
-  const size_t width = config.var.width, mlp = config.var.mlp_width;
+  const size_t width = config.transformer.width, mlp = config.transformer.mlp_width;
   const size_t element = DTypeBytes(backend.activation_dtype());
   struct Layer {
     const char* name;
@@ -112,7 +112,7 @@ void PrintLayers(Backend& backend, const ModelConfig& config, size_t batch, cons
   const Layer layers[] = {{"qkv", 3 * width, width}, {"proj", width, width}, {"fc1", mlp, width}, {"fc2", width, mlp}};
   for (const Layer& layer : layers) std::printf("%18s", layer.name);
   std::printf("\n");
-  for (const size_t side : config.sides) {
+  for (const size_t side : config.tokenizer.sides) {
     const size_t rows = 2 * batch * side * side;
     std::printf("%8zu", rows);
     for (const Layer& layer : layers) {
@@ -128,14 +128,14 @@ void PrintLayers(Backend& backend, const ModelConfig& config, size_t batch, cons
 
 // Bytes that a scale has to read at least: the weights of its blocks and of the head, and the cache.
 std::vector<double> ScaleBytes(const ModelConfig& config, size_t batch, const std::vector<int32_t>& depths, DType dtype) {
-  const double width = static_cast<double>(config.var.width), mlp = static_cast<double>(config.var.mlp_width);
+  const double width = static_cast<double>(config.transformer.width), mlp = static_cast<double>(config.transformer.mlp_width);
   const double element = static_cast<double>(DTypeBytes(dtype));
   std::vector<double> bytes;
   double keys = 0;
   for (size_t k = 0; k < config.num_scales(); ++k) {
-    keys += static_cast<double>(config.sides[k] * config.sides[k]);
+    keys += static_cast<double>(config.tokenizer.sides[k] * config.tokenizer.sides[k]);
     const double block = 4 * width * width + 2 * width * mlp + 2.0 * static_cast<double>(batch) * keys * 2 * width;
-    bytes.push_back(element * (block * depths[k] + width * static_cast<double>(config.vae.codebook_size)));
+    bytes.push_back(element * (block * depths[k] + width * static_cast<double>(config.tokenizer.codebook_size)));
   }
   return bytes;
 }
@@ -158,7 +158,7 @@ double TimeGeneration(Engine& engine, const ModelConfig& config, const Setting& 
   for (size_t k = 0; k < flops.size(); ++k) {
     const double here = std::max(flops[k] / limits.flops_per_ms, bytes[k] / limits.bytes_per_ms);
     floor += here;
-    std::printf("%6zu %6d %10.3f %10.3f %6.2f×\n", config.sides[k], depths[k], run.scale_ms[k], here,
+    std::printf("%6zu %6d %10.3f %10.3f %6.2f×\n", config.tokenizer.sides[k], depths[k], run.scale_ms[k], here,
                 run.scale_ms[k] / here);
   }
   const double images = static_cast<double>(batch);

@@ -14,7 +14,7 @@
 #include "bench/native/peak.h"
 #include "bench/native/random_model.h"
 #include "native/backend/cpu/cpu_backend.h"
-#include "native/model/vae.h"
+#include "native/tokenizer/decoder.h"
 
 namespace nextscale::bench {
 namespace {
@@ -168,7 +168,7 @@ void Run(size_t threads, int repeats, DType dtype, const char* dtype_name) {
   const ModelConfig config = ReleasedConfig(16);
   const RandomTokenizer tokenizer(config, dtype);
   const auto start = Clock::now();
-  Decoder decoder(backend, config, tokenizer.table());
+  Decoder decoder(backend, config.tokenizer, tokenizer.table());
   const double pack_seconds = SecondsSince(start);
   std::vector<float> f_hat(32 * 16 * 16), image(3 * 256 * 256);
   for (size_t i = 0; i < f_hat.size(); ++i) f_hat[i] = static_cast<float>(std::sin(0.37 * static_cast<double>(i)));

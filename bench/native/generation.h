@@ -50,7 +50,7 @@ class Gate {
 inline Run GenerateOnce(Engine& engine, const ModelConfig& config, size_t batch, const std::vector<int32_t>& depths,
                         bool decode) {
   Request request;
-  for (size_t i = 0; i < batch; ++i) request.labels.push_back(static_cast<int32_t>(i % config.var.num_classes));
+  for (size_t i = 0; i < batch; ++i) request.labels.push_back(static_cast<int32_t>(i % config.transformer.num_classes));
   request.depths = depths;
   for (size_t k = 0; k < config.num_scales(); ++k) {
     request.guidance.push_back(1.5f * static_cast<float>(k) / static_cast<float>(config.num_scales() - 1));
@@ -67,7 +67,7 @@ inline Run GenerateOnce(Engine& engine, const ModelConfig& config, size_t batch,
   finished.Wait();
   run.total_ms = MsSince(start);
   if (decode) {
-    std::vector<uint8_t> pixels(batch * config.image_side() * config.image_side() * 3);
+    std::vector<uint8_t> pixels(batch * config.tokenizer.image_numbers());
     Gate decoded;
     const auto decode_start = Clock::now();
     engine.DecodeGeneration(id, pixels.data(), nullptr, [&](EndResult end) { decoded.Open(end.ok, end.message); });
@@ -80,15 +80,15 @@ inline Run GenerateOnce(Engine& engine, const ModelConfig& config, size_t batch,
 
 // Multiply-adds of the linear layers and attention, both guidance branches, as flops per scale.
 inline std::vector<double> ScaleFlops(const ModelConfig& config, size_t batch, const std::vector<int32_t>& depths) {
-  const double width = static_cast<double>(config.var.width), mlp = static_cast<double>(config.var.mlp_width);
+  const double width = static_cast<double>(config.transformer.width), mlp = static_cast<double>(config.transformer.mlp_width);
   std::vector<double> flops;
   double keys = 0;
   for (size_t k = 0; k < config.num_scales(); ++k) {
-    const double tokens = static_cast<double>(config.sides[k] * config.sides[k]);
+    const double tokens = static_cast<double>(config.tokenizer.sides[k] * config.tokenizer.sides[k]);
     keys += tokens;  // an upper bound when depth varies: a block that did not run earlier holds fewer
     const double rows = 2.0 * static_cast<double>(batch) * tokens;
     const double block = rows * (2 * (4 * width * width + 2 * width * mlp) + 4 * keys * width);
-    flops.push_back(block * depths[k] + rows * 2 * width * static_cast<double>(config.vae.codebook_size));
+    flops.push_back(block * depths[k] + rows * 2 * width * static_cast<double>(config.tokenizer.codebook_size));
   }
   return flops;
 }

@@ -20,16 +20,25 @@ namespace nextscale::bench {
 
 // VAR-256 of a depth (64 channels and one head per block) with the released tokenizer; depth 36 is VAR-512 with shared AdaLN.
 inline ModelConfig ReleasedConfig(size_t depth) {
+  const bool large = depth == 36;
+  const std::vector<size_t> small_sides = {1, 2, 3, 4, 5, 6, 8, 10, 13, 16},
+                            large_sides = {1, 2, 3, 4, 6, 9, 13, 18, 24, 32};
   ModelConfig config;
-  config.var = {.depth = depth, .width = 64 * depth, .num_heads = depth, .mlp_width = 256 * depth, .num_classes = 1000,
-                .shared_ada = depth == 36, .l2_norm = true};
-  config.vae = {.codebook_size = 4096, .code_dim = 32, .num_residual_convs = 4, .residual_mix = 0.5f, .channels = 160,
-                .multipliers = {1, 1, 2, 2, 4}, .num_res_blocks = 2};
-  if (depth == 36) {
-    config.sides = {1, 2, 3, 4, 6, 9, 13, 18, 24, 32};
-  } else {
-    config.sides = {1, 2, 3, 4, 5, 6, 8, 10, 13, 16};
-  }
+  config.transformer = {.depth = depth,
+                        .width = 64 * depth,
+                        .num_heads = depth,
+                        .mlp_width = 256 * depth,
+                        .num_classes = 1000,
+                        .shared_ada = large,
+                        .l2_norm = true};
+  config.tokenizer = {.codebook_size = 4096,
+                      .code_dim = 32,
+                      .num_residual_convs = 4,
+                      .residual_mix = 0.5f,
+                      .channels = 160,
+                      .multipliers = {1, 1, 2, 2, 4},
+                      .num_res_blocks = 2,
+                      .sides = large ? large_sides : small_sides};
   return config;
 }
 
@@ -61,9 +70,9 @@ class Shapes {
   }
 
   void Var() {
-    const VarConfig& var = config_.var;
+    const TransformerConfig& var = config_.transformer;
     const size_t width = var.width;
-    Dense("var.word_embed", width, config_.vae.code_dim);
+    Dense("var.word_embed", width, config_.tokenizer.code_dim);
     Add("var.class_emb.weight", {var.num_classes + 1, width});
     Add("var.pos_start", {1, 1, width});
     Add("var.pos_1LC", {1, config_.num_tokens(), width});
@@ -85,7 +94,7 @@ class Shapes {
       }
     }
     Dense("var.head_nm.ada_lin.1", 2 * width, width);
-    Dense("var.head", config_.vae.codebook_size, width);
+    Dense("var.head", config_.tokenizer.codebook_size, width);
   }
 
   void ResBlock(const std::string& name, size_t in, size_t out) {
@@ -107,7 +116,7 @@ class Shapes {
   }
 
   void Tokenizer() {
-    const VaeConfig& vae = config_.vae;
+    const TokenizerConfig& vae = config_.tokenizer;
     Add("vae.quantize.embedding.weight", {vae.codebook_size, vae.code_dim});
     for (size_t index = 0; index < vae.num_residual_convs; ++index) {
       Conv("vae.quantize.quant_resi.qresi_ls." + std::to_string(index), vae.code_dim, vae.code_dim, 3);
@@ -119,7 +128,7 @@ class Shapes {
   }
 
   void Encoder() {
-    const VaeConfig& vae = config_.vae;
+    const TokenizerConfig& vae = config_.tokenizer;
     const size_t levels = vae.multipliers.size();
     Conv("vae.encoder.conv_in", vae.channels, 3, 3);
     size_t width = vae.channels;
@@ -139,7 +148,7 @@ class Shapes {
   }
 
   void Decoder() {
-    const VaeConfig& vae = config_.vae;
+    const TokenizerConfig& vae = config_.tokenizer;
     const size_t levels = vae.multipliers.size();
     size_t width = vae.channels * vae.multipliers.back();
     Conv("vae.decoder.conv_in", width, vae.code_dim, 3);

@@ -31,7 +31,7 @@ size_t ResidentBytes() {
 // The tensors of the quantizer, random, in memory.
 class RandomTokenizer {
  public:
-  explicit RandomTokenizer(const VaeConfig& vae) {
+  explicit RandomTokenizer(const TokenizerConfig& vae) {
     Add("vae.quantize.embedding.weight", {vae.codebook_size, vae.code_dim});
     for (size_t i = 0; i < vae.num_residual_convs; ++i) {
       const std::string name = "vae.quantize.quant_resi.qresi_ls." + std::to_string(i);
@@ -58,16 +58,16 @@ class RandomTokenizer {
 // Multiply-adds of matrices and of attention's visible pairs, counted two each; the way back costs twice the way
 // forward (attention's recomputation is not counted).
 double StepFlops(const ModelConfig& config, size_t batch, const std::vector<int32_t>& depths) {
-  const double width = static_cast<double>(config.var.width), mlp = static_cast<double>(config.var.mlp_width);
-  const double codes = static_cast<double>(config.vae.codebook_size);
-  const SubnetTable subnets(config.var.depth, Strategy::kEven);
+  const double width = static_cast<double>(config.transformer.width), mlp = static_cast<double>(config.transformer.mlp_width);
+  const double codes = static_cast<double>(config.tokenizer.codebook_size);
+  const SubnetTable subnets(config.transformer.depth, Strategy::kEven);
   double flops = 0;
-  for (size_t block = 0; block < config.var.depth; ++block) {
+  for (size_t block = 0; block < config.transformer.depth; ++block) {
     double visible = 0;
     for (size_t k = 0; k < depths.size(); ++k) {
       const auto blocks = subnets.Blocks(static_cast<size_t>(depths[k]));
       if (std::find(blocks.begin(), blocks.end(), block) == blocks.end()) continue;
-      const double tokens = static_cast<double>(config.sides[k] * config.sides[k]);
+      const double tokens = static_cast<double>(config.tokenizer.sides[k] * config.tokenizer.sides[k]);
       visible += tokens;
       flops += tokens * (2 * (4 * width * width + 2 * width * mlp) + 4 * visible * width);
     }
@@ -93,19 +93,19 @@ int Main(std::map<std::string, std::string> options) {
   const size_t subnet = number("--subnet", depth), bridge = number("--bridge", 3), repeat = number("--repeat", 5);
   const size_t threads = number("--threads", 2);
   ModelConfig config;
-  config.var = {.depth = depth,
-                .width = width,
-                .num_heads = std::max<size_t>(1, width / 64),
-                .mlp_width = 4 * width,
-                .num_classes = 10};
-  config.vae = {.codebook_size = number("--codes", 512),
-                .code_dim = number("--code-dim", 8),
-                .num_residual_convs = 4,
-                .channels = 32,
-                .multipliers = {1, 1, 2},
-                .num_res_blocks = 1};
-  config.sides = Numbers(options.count("--sides") ? options["--sides"] : "1,2,3,4,6,8");
-  const RandomTokenizer tokenizer(config.vae);
+  config.transformer = {.depth = depth,
+                        .width = width,
+                        .num_heads = std::max<size_t>(1, width / 64),
+                        .mlp_width = 4 * width,
+                        .num_classes = 10};
+  config.tokenizer = {.codebook_size = number("--codes", 512),
+                      .code_dim = number("--code-dim", 8),
+                      .num_residual_convs = 4,
+                      .channels = 32,
+                      .multipliers = {1, 1, 2},
+                      .num_res_blocks = 1,
+                      .sides = Numbers(options.count("--sides") ? options["--sides"] : "1,2,3,4,6,8")};
+  const RandomTokenizer tokenizer(config.tokenizer);
   TrainerOptions trainer_options;
   trainer_options.threads = threads;
   trainer_options.micro_batch = number("--micro", 8);
@@ -123,7 +123,7 @@ int Main(std::map<std::string, std::string> options) {
       depths(config.num_scales(), static_cast<int32_t>(depth));
   for (size_t i = 0; i < tokens.size(); ++i) {
     tokens[i] = static_cast<int32_t>(UniformDraw(3, 0, 0, static_cast<uint32_t>(i)) *
-                                     static_cast<double>(config.vae.codebook_size));
+                                     static_cast<double>(config.tokenizer.codebook_size));
   }
   for (size_t i = 0; i < batch; ++i) labels[i] = static_cast<int32_t>(i % 11);
   for (size_t k = bridge; k < depths.size(); ++k) depths[k] = static_cast<int32_t>(subnet);

@@ -91,26 +91,26 @@ ModelConfig ToConfig(Napi::Value value) {
   const Napi::Object object = ToObject(value, "config");
   const auto size = [&](const char* name) { return ToSize(object.Get(name), name, kMaxSafeInteger); };
   ModelConfig config;
-  config.var.depth = size("depth");
-  config.var.width = size("width");
-  config.var.num_heads = size("numHeads");
-  config.var.mlp_width = size("mlpWidth");
-  config.var.num_classes = size("numClasses");
-  config.var.shared_ada = ToBool(object.Get("sharedAda"), "sharedAda");
-  config.var.l2_norm = ToBool(object.Get("l2Norm"), "l2Norm");
-  config.vae.codebook_size = size("codebookSize");
-  config.vae.code_dim = size("codeDim");
-  config.vae.num_residual_convs = size("numResidualConvs");
-  config.vae.residual_mix = static_cast<float>(ToNumber(object.Get("residualMix"), "residualMix"));
-  config.vae.channels = size("channels");
-  config.vae.multipliers = ToSizes(object.Get("multipliers"), "multipliers", 64);
-  config.vae.num_res_blocks = size("numResBlocks");
-  config.sides = ToSizes(object.Get("sides"), "sides", 256);
+  config.transformer.depth = size("depth");
+  config.transformer.width = size("width");
+  config.transformer.num_heads = size("numHeads");
+  config.transformer.mlp_width = size("mlpWidth");
+  config.transformer.num_classes = size("numClasses");
+  config.transformer.shared_ada = ToBool(object.Get("sharedAda"), "sharedAda");
+  config.transformer.l2_norm = ToBool(object.Get("l2Norm"), "l2Norm");
+  config.tokenizer.codebook_size = size("codebookSize");
+  config.tokenizer.code_dim = size("codeDim");
+  config.tokenizer.num_residual_convs = size("numResidualConvs");
+  config.tokenizer.residual_mix = static_cast<float>(ToNumber(object.Get("residualMix"), "residualMix"));
+  config.tokenizer.channels = size("channels");
+  config.tokenizer.multipliers = ToSizes(object.Get("multipliers"), "multipliers", 64);
+  config.tokenizer.num_res_blocks = size("numResBlocks");
+  config.tokenizer.sides = ToSizes(object.Get("sides"), "sides", 256);
   return config;
 }
 
 void RequireDepths(const char* what, const std::vector<int32_t>& depths, const ModelConfig& config) {
-  const auto full_depth = static_cast<int64_t>(config.var.depth);
+  const auto full_depth = static_cast<int64_t>(config.transformer.depth);
   RequireAllIn(what, depths, std::min<int64_t>(2, full_depth), full_depth);
 }
 
@@ -161,12 +161,12 @@ Request ToRequest(Napi::Value value, const ModelConfig& config) {
   request.labels = ToInt32s(object.Get("labels"), "labels");
   NS_REQUIRE(!request.labels.empty() && request.labels.size() <= kMaxImages, ErrorCode::kInvalidArgument, "labels has ",
              request.labels.size(), " elements; expected 1 to ", kMaxImages);
-  RequireAllIn("labels", request.labels, 0, static_cast<int64_t>(config.var.num_classes));
+  RequireAllIn("labels", request.labels, 0, static_cast<int64_t>(config.transformer.num_classes));
   request.seed = ToSeed(object.Get("seed"));
   request.first_image = ToSize(object.Get("firstImage"), "firstImage", kMaxSafeInteger);
   request.guidance = ToFloats(object.Get("guidance"), "guidance");
   RequireCount("guidance", request.guidance.size(), config.num_scales());
-  request.top_k = ToSize(object.Get("topK"), "topK", config.vae.codebook_size);
+  request.top_k = ToSize(object.Get("topK"), "topK", config.tokenizer.codebook_size);
   request.top_p = static_cast<float>(ToNumber(object.Get("topP"), "topP"));
   NS_REQUIRE(request.top_p >= 0, ErrorCode::kInvalidArgument, "topP is ", request.top_p, "; expected 0 or more");
   request.depths = ToInt32s(object.Get("depths"), "depths");
@@ -186,7 +186,7 @@ Request ToRequest(Napi::Value value, const ModelConfig& config) {
   if (!forced.IsNull()) {
     request.forced_tokens = ToInt32s(forced, "forcedTokens");
     RequireCount("forcedTokens", request.forced_tokens.size(), request.labels.size() * config.num_tokens());
-    RequireAllIn("forcedTokens", request.forced_tokens, 0, static_cast<int64_t>(config.vae.codebook_size) - 1);
+    RequireAllIn("forcedTokens", request.forced_tokens, 0, static_cast<int64_t>(config.tokenizer.codebook_size) - 1);
   }
   request.losses = ToBool(object.Get("losses"), "losses");
   request.capture = ToBool(object.Get("capture"), "capture");

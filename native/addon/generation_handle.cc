@@ -69,7 +69,7 @@ Napi::Value GenerationHandle::Id(const Napi::CallbackInfo& info) {
 void GenerationHandle::SetDepth(const Napi::CallbackInfo& info) {
   Translated(info.Env(), [&] {
     NS_CHECK(core_ != nullptr);
-    core_->engine().SetDepth(id_, ToSize(info[0], "depth", core_->config().var.depth));
+    core_->engine().SetDepth(id_, ToSize(info[0], "depth", core_->config().transformer.depth));
   });
 }
 
@@ -84,7 +84,7 @@ Napi::Value GenerationHandle::Decode(const Napi::CallbackInfo& info) {
   return Translated(env, [&]() -> Napi::Value {
     NS_CHECK(core_ != nullptr);
     Engine& engine = core_->engine();
-    const size_t side = core_->config().image_side();
+    const size_t side = core_->config().tokenizer.image_side();
     const ImageOutput out = ToImageOutput(info[0], num_images_ * side * side * 3);
     // The handle is kept too: dropping it would release what is decoded.
     return StartJob(env, core_, {info[0], info.This()},

@@ -17,7 +17,7 @@ size_t NumItems(const char* what, size_t elements, size_t size) {
   return elements / size;
 }
 
-size_t ImageElements(const ModelConfig& config) { return 3 * config.image_side() * config.image_side(); }
+size_t ImageElements(const ModelConfig& config) { return config.tokenizer.image_numbers(); }
 
 }  // namespace
 
@@ -56,9 +56,9 @@ Napi::Value ModelHandle::Decode(const Napi::CallbackInfo& info) {
     std::vector<int32_t> tokens = ToInt32s(info[0], "tokens");
     const size_t count = NumItems("tokens", tokens.size(), core_->config().num_tokens());
     for (const int32_t token : tokens) {
-      NS_REQUIRE(token >= 0 && static_cast<size_t>(token) < core_->config().vae.codebook_size,
+      NS_REQUIRE(token >= 0 && static_cast<size_t>(token) < core_->config().tokenizer.codebook_size,
                  ErrorCode::kInvalidArgument, "token ", token, " is out of range; the codebook has ",
-                 core_->config().vae.codebook_size, " entries");
+                 core_->config().tokenizer.codebook_size, " entries");
     }
     const ImageOutput out = ToImageOutput(info[1], count * ImageElements(core_->config()));
     return StartJob(info.Env(), core_, {info[1]},
@@ -81,7 +81,7 @@ Napi::Value ModelHandle::EncodeTrace(const Napi::CallbackInfo& info) {
   return Translated(info.Env(), [&] {
     Engine& engine = core_->engine();
     const ModelConfig& config = core_->config();
-    const size_t map = config.vae.code_dim * config.side() * config.side();
+    const size_t map = config.tokenizer.code_dim * config.side() * config.side();
     std::vector<float> pixels = ToFloats(info[0], "pixels");
     NS_REQUIRE(pixels.size() == ImageElements(config), ErrorCode::kInvalidArgument, "pixels has ", pixels.size(),
                " elements; expected one image of ", ImageElements(config));
@@ -95,7 +95,7 @@ Napi::Value ModelHandle::EncodeTrace(const Napi::CallbackInfo& info) {
 void ModelHandle::SetPreviewMatrix(const Napi::CallbackInfo& info) {
   Translated(info.Env(), [&] {
     std::vector<float> matrix = ToFloats(info[0], "matrix");
-    const size_t expected = 3 * (core_->config().vae.code_dim + 1);
+    const size_t expected = 3 * (core_->config().tokenizer.code_dim + 1);
     NS_REQUIRE(matrix.size() == expected, ErrorCode::kInvalidArgument, "matrix has ", matrix.size(),
                " elements; expected ", expected);
     core_->engine().SetPreviewMatrix(std::move(matrix));

@@ -288,7 +288,7 @@ Napi::Value TrainerHandle::Logits(const Napi::CallbackInfo& info) {
   return Translated(info.Env(), [&] {
     Trainer& idle = IdleTrainer();
     auto input = std::make_shared<const OwnedInput>(ToInput(info[0], info[1], info[2]));
-    float* const logits = FloatOutput(info[3], "logits", input->tokens.size() * idle.config().vae.codebook_size);
+    float* const logits = FloatOutput(info[3], "logits", input->tokens.size() * idle.config().tokenizer.codebook_size);
     return Start(
         info.Env(), info[3], [input, logits](Trainer& trainer) { trainer.Logits(input->view(), logits); },
         [](Napi::Env env) { return env.Undefined(); });

@@ -19,4 +19,9 @@ std::string_view CodeName(ErrorCode code) {
   return "INTERNAL";
 }
 
+void RequireRange(std::string_view what, size_t value, size_t low, size_t high) {
+  NS_REQUIRE(value >= low && value <= high, ErrorCode::kInvalidCheckpoint, what, " is ", value, "; expected ", low,
+             " to ", high);
+}
+
 }  // namespace nextscale

@@ -4,6 +4,7 @@
 // error with the same code. NS_REQUIRE blames the caller (bad input); NS_CHECK blames us (a bug).
 #pragma once
 
+#include <cstddef>
 #include <exception>
 #include <sstream>
 #include <string>
@@ -47,6 +48,9 @@ std::string Message(const Parts&... parts) {
   (out << ... << parts);
   return out.str();
 }
+
+// Throws Error(kInvalidCheckpoint) unless low <= value <= high.
+void RequireRange(std::string_view what, size_t value, size_t low, size_t high);
 
 }  // namespace nextscale
 

@@ -13,7 +13,7 @@
 #include <vector>
 
 #include "native/generate/engine.h"
-#include "native/model/scale_schedule.h"
+#include "native/tokenizer/scale_schedule.h"
 
 namespace nextscale {
 

@@ -6,16 +6,17 @@
 
 #include "native/generate/jobs.h"
 #include "native/generate/outcome.h"
-#include "native/generate/preview.h"
 #include "native/generate/scheduler.h"
 #include "native/generate/step.h"
+#include "native/tokenizer/preview.h"
+#include "native/tokenizer/tokenizer.h"
 
 namespace nextscale {
 namespace {
 
 // Rows of one batch: at least one image with both branches.
 size_t MaxRows(const ModelConfig& config, const Backend& backend) {
-  return std::max(backend.batch_rows(config.var.width), 2 * config.side() * config.side());
+  return std::max(backend.batch_rows(config.transformer.width), 2 * config.side() * config.side());
 }
 
 // A tokenizer may come alone: then the engine encodes and decodes, and nothing can be started.
@@ -43,7 +44,7 @@ struct Engine::Impl {
         has_transformer(HasTransformer(tensors)),
         transformer(*backend, config, Load(config, tensors, *backend, progress), options.kv_dtype,
                     has_transformer ? MaxRows(config, *backend) : 0),
-        tokenizer(*backend, config, std::move(tensors), std::move(files_alive)),
+        tokenizer(*backend, config.tokenizer, std::move(tensors), std::move(files_alive)),
         stepper(*backend, config, transformer, tokenizer.quantizer()),
         scheduler(config, backend->Allocate(options.kv_bytes, "the KV pool"), transformer.kv_row_bytes(),
                   options.strategy, transformer.max_rows()) {
@@ -71,7 +72,7 @@ struct Engine::Impl {
   float* Latent(const Generation& generation, size_t image) const {
     return generation.f_hat.as<float>() + image * LatentSize();
   }
-  size_t LatentSize() const { return config.vae.code_dim * config.side() * config.side(); }
+  size_t LatentSize() const { return config.tokenizer.latent_numbers(); }
   // f_hat of all images, on the host. Their place was made at the start.
   const float* ReadLatents(const Generation& generation) {
     backend->Download(latents.data(), Latent(generation, 0), generation.num_images * LatentSize() * sizeof(float));
@@ -189,7 +190,7 @@ void Engine::Impl::EndScale(const GenerationPtr& generation) {
     scheduler.EndScale(*generation);
     ScaleResult& result = scale.result;
     result.index = scale.index;
-    result.side = config.sides[scale.index];
+    result.side = config.tokenizer.sides[scale.index];
     result.depth = scale.depth;
     result.reason = scale.reason;
     result.scale_ms = scale.step_ms;
@@ -201,7 +202,7 @@ void Engine::Impl::EndScale(const GenerationPtr& generation) {
       const float* const found = ReadLatents(*generation);
       result.f_hat.resize(generation->num_images * LatentSize());
       for (size_t image = 0; image < generation->num_images; ++image) {
-        ToPlanar(found + image * LatentSize(), config.side() * config.side(), config.vae.code_dim,
+        ToPlanar(found + image * LatentSize(), config.side() * config.side(), config.tokenizer.code_dim,
                  result.f_hat.data() + image * LatentSize());
       }
     }
@@ -220,7 +221,7 @@ void Engine::Impl::EndScale(const GenerationPtr& generation) {
       }
       const float* const found = matrix ? ReadLatents(*generation) : nullptr;
       for (size_t image = 0; matrix && image < generation->num_images; ++image) {
-        LinearPreview(matrix->data(), found + image * LatentSize(), config.vae.code_dim, pixels,
+        LinearPreview(matrix->data(), found + image * LatentSize(), config.tokenizer.code_dim, pixels,
                       result.preview.data() + image * pixels * 3);
       }
     }
@@ -233,7 +234,7 @@ void Engine::Impl::EndScale(const GenerationPtr& generation) {
 // The generation stands aside while its preview is decoded between the steps of the others.
 void Engine::Impl::DecodePreview(const GenerationPtr& generation) {
   ScaleResult& result = generation->scale.result;
-  result.preview_side = config.image_side();
+  result.preview_side = config.tokenizer.image_side();
   result.preview.resize(generation->num_images * result.preview_side * result.preview_side * 3);
   scheduler.Park(*generation);
   Job job;
@@ -323,8 +324,9 @@ void Engine::Decode(std::vector<int32_t> tokens, size_t count, uint8_t* u8, floa
                count * num_tokens, ", found ", tokens.size());
     for (size_t i = 0; i < num_tokens; ++i) {
       const int32_t token = tokens[image * num_tokens + i];
-      NS_REQUIRE(token >= 0 && static_cast<size_t>(token) < impl->config.vae.codebook_size, ErrorCode::kInvalidArgument,
-                 "token must be from 0 to ", impl->config.vae.codebook_size - 1, ", found ", token);
+      NS_REQUIRE(token >= 0 && static_cast<size_t>(token) < impl->config.tokenizer.codebook_size,
+                 ErrorCode::kInvalidArgument, "token must be from 0 to ", impl->config.tokenizer.codebook_size - 1,
+                 ", found ", token);
     }
     impl->tokenizer.DecodeTokens(tokens.data() + image * num_tokens, image, u8, f32, impl->Cancelled(nullptr));
   };
@@ -337,10 +339,11 @@ void Engine::Encode(std::vector<float> pixels, size_t count, int32_t* tokens, Do
   Job job;
   job.num_images = count;
   job.run = [impl, pixels = std::move(pixels), count, tokens](size_t image) {
-    const size_t numbers = 3 * impl->config.image_side() * impl->config.image_side();
+    const size_t numbers = impl->config.tokenizer.image_numbers();
     NS_REQUIRE(pixels.size() == count * numbers, ErrorCode::kInvalidArgument, "pixels: expected ", count * numbers,
                ", found ", pixels.size());
-    impl->tokenizer.Encode(pixels.data() + image * numbers, tokens + image * impl->config.num_tokens());
+    impl->tokenizer.Encode(pixels.data() + image * numbers, tokens + image * impl->config.num_tokens(),
+                           impl->Cancelled(nullptr));
   };
   job.done = std::move(done);
   impl->AddJob(std::move(job));
@@ -351,17 +354,17 @@ void Engine::EncodeTrace(std::vector<float> pixels, float* f, float* f_hats, Don
   Job job;
   job.num_images = 1;
   job.run = [impl, pixels = std::move(pixels), f, f_hats](size_t) {
-    const size_t numbers = 3 * impl->config.image_side() * impl->config.image_side();
+    const size_t numbers = impl->config.tokenizer.image_numbers();
     NS_REQUIRE(pixels.size() == numbers, ErrorCode::kInvalidArgument, "pixels: expected ", numbers, ", found ",
                pixels.size());
-    impl->tokenizer.EncodeTrace(pixels.data(), f, f_hats);
+    impl->tokenizer.EncodeTrace(pixels.data(), f, f_hats, impl->Cancelled(nullptr));
   };
   job.done = std::move(done);
   impl->AddJob(std::move(job));
 }
 
 void Engine::SetPreviewMatrix(std::vector<float> matrix) {
-  const size_t numbers = 3 * (impl_->config.vae.code_dim + 1);
+  const size_t numbers = 3 * (impl_->config.tokenizer.code_dim + 1);
   NS_REQUIRE(matrix.size() == numbers, ErrorCode::kInvalidArgument, "preview matrix: expected ", numbers,
              " numbers, found ", matrix.size());
   auto shared = std::make_shared<const std::vector<float>>(std::move(matrix));

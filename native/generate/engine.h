@@ -106,11 +106,12 @@ struct EngineStats {
 class Engine {
  public:
   // Packs the weights (progress 0..1 on the calling thread), then starts the engine thread. Throws Error.
-  // Without any tensor "var.*" it is a tokenizer alone: config.var must be valid but is not used, Encode and Decode
-  // work, Start throws Error(kInvalidArgument). The tensor data must stay valid until the constructor returns, and for
-  // the tokenizer's encoder until destruction (it is packed at its first use): the engine keeps `files_alive` for that.
-  Engine(const ModelConfig& config, TensorTable tensors, const EngineOptions& options,
-         std::unique_ptr<Backend> backend, std::shared_ptr<const void> files_alive, const std::function<void(double)>& progress);
+  // Without any tensor "var.*" it is a tokenizer alone: config.transformer must be valid but is not used, Encode and
+  // Decode work, Start throws Error(kInvalidArgument). The tensor data must stay valid until the constructor returns,
+  // and for the tokenizer's encoder until destruction (it is packed at its first use): the engine keeps `files_alive`
+  // for that.
+  Engine(const ModelConfig& config, TensorTable tensors, const EngineOptions& options, std::unique_ptr<Backend> backend,
+         std::shared_ptr<const void> files_alive, const std::function<void(double)>& progress);
   ~Engine();  // = Close()
   Engine(const Engine&) = delete;
 

@@ -15,8 +15,8 @@
 #include "native/generate/engine.h"
 #include "native/generate/fair_share.h"
 #include "native/model/modulation.h"
-#include "native/model/scale_schedule.h"
 #include "native/tensor/buffer.h"
+#include "native/tokenizer/scale_schedule.h"
 
 namespace nextscale {
 
@@ -40,7 +40,7 @@ struct Generation {
 
   size_t num_sequences() const { return num_images * num_branches; }
   int32_t LabelOf(size_t sequence, const ModelConfig& config) const {
-    return sequence < num_images ? request.labels[sequence] : static_cast<int32_t>(config.var.num_classes);
+    return sequence < num_images ? request.labels[sequence] : static_cast<int32_t>(config.transformer.num_classes);
   }
 
   // Allocates all that its scales need and computes its modulations; the lease is made by the scheduler.
@@ -88,11 +88,12 @@ struct Generation {
   std::unique_ptr<Modulations> modulations;
   std::vector<size_t> label_index;  // of every sequence, in modulations
   // In the device's memory:
-  Buffer f_hat;      // f32 [B, P², E]
-  Buffer inputs[2];  // activations [B, side², E]; even and odd scales, since images of one scale may run one after another
-  Buffer tokens;     // int32 [B, side²] of the scale that runs
-  Buffer losses;     // f32 [B, side²], when asked for
-  Buffer logits;     // f32 [B, side², V], when captured
+  Buffer f_hat;  // f32 [B, P², E]
+  Buffer
+      inputs[2];  // activations [B, side², E]; even and odd scales, since images of one scale may run one after another
+  Buffer tokens;  // int32 [B, side²] of the scale that runs
+  Buffer losses;  // f32 [B, side²], when asked for
+  Buffer logits;  // f32 [B, side², V], when captured
 };
 
 }  // namespace nextscale

@@ -7,17 +7,16 @@
 
 namespace nextscale {
 
-Scheduler::Scheduler(const ModelConfig& config, Buffer kv_rows, size_t kv_row_bytes, Strategy strategy,
-                     size_t max_rows)
+Scheduler::Scheduler(const ModelConfig& config, Buffer kv_rows, size_t kv_row_bytes, Strategy strategy, size_t max_rows)
     : config_(config),
-      schedule_(config.sides),
-      subnets_(config.var.depth, strategy),
+      schedule_(config.tokenizer.sides),
+      subnets_(config.transformer.depth, strategy),
       max_rows_(max_rows),
       pool_(std::move(kv_rows), kv_row_bytes),
-      policy_(schedule_, config.var.depth),
+      policy_(schedule_, config.transformer.depth),
       new_depths_(config.num_scales()),
       plan_blocks_(config.num_scales()),
-      plan_held_(config.var.depth) {}
+      plan_held_(config.transformer.depth) {}
 
 uint64_t Scheduler::Add(Request request, Listener listener) {
   EndResult invalid;

@@ -9,7 +9,11 @@
 namespace nextscale {
 
 Stepper::Stepper(Backend& backend, const ModelConfig& config, Transformer& transformer, Quantizer& quantizer)
-    : config_(config), schedule_(config.sides), backend_(backend), transformer_(transformer), quantizer_(quantizer) {
+    : config_(config),
+      schedule_(config.tokenizer.sides),
+      backend_(backend),
+      transformer_(transformer),
+      quantizer_(quantizer) {
   batch_.groups.reserve(transformer.max_rows());
   batch_.sequences.reserve(transformer.max_rows());
   samples_.reserve(transformer.max_rows());
@@ -69,7 +73,7 @@ void Stepper::AddGroup(const Unit& unit) {
   group.modulations = generation.modulations.get();
   group.cancelled = &generation.cancelled;
   if (scale.index > 0) {
-    const size_t image_numbers = num_tokens * config_.vae.code_dim;
+    const size_t image_numbers = num_tokens * config_.tokenizer.code_dim;
     group.input = generation.inputs[scale.index % 2].data() +
                   unit.first_image * image_numbers * DTypeBytes(backend_.activation_dtype());
   }
@@ -102,11 +106,11 @@ void Stepper::PrepareCapture(Generation& generation) const {
   ScaleResult& result = generation.scale.result;
   const size_t scale_index = generation.scale.index, num_tokens = schedule_.tokens[scale_index];
   const size_t num_images = generation.num_images;
-  result.logits.resize(num_images * num_tokens * config_.vae.codebook_size);
+  result.logits.resize(num_images * num_tokens * config_.tokenizer.codebook_size);
   result.hidden.resize((1 + generation.scale.blocks.size()) * generation.num_sequences() * num_tokens *
-                       config_.var.width);
+                       config_.transformer.width);
   if (scale_index + 1 < schedule_.num_scales()) {
-    result.next_input.resize(num_images * schedule_.tokens[scale_index + 1] * config_.vae.code_dim);
+    result.next_input.resize(num_images * schedule_.tokens[scale_index + 1] * config_.tokenizer.code_dim);
   }
 }
 
@@ -127,7 +131,7 @@ void Stepper::Draw(const Unit& unit, const BatchGroup& group) {
   Generation& generation = *unit.generation;
   const Request& request = generation.request;
   const Generation::Scale& scale = generation.scale;
-  const size_t num_tokens = schedule_.tokens[scale.index], codebook_size = config_.vae.codebook_size;
+  const size_t num_tokens = schedule_.tokens[scale.index], codebook_size = config_.tokenizer.codebook_size;
   samples_.clear();
   for (size_t i = 0; i < unit.num_images; ++i) {
     const size_t image = unit.first_image + i;
@@ -161,8 +165,8 @@ void Stepper::Force(const Unit& unit) const {
   Generation& generation = *unit.generation;
   const size_t num_tokens = schedule_.tokens[generation.scale.index];
   for (size_t image = unit.first_image; image < unit.first_image + unit.num_images; ++image) {
-    const int32_t* const forced =
-        generation.request.forced_tokens.data() + image * schedule_.num_tokens + schedule_.offsets[generation.scale.index];
+    const int32_t* const forced = generation.request.forced_tokens.data() + image * schedule_.num_tokens +
+                                  schedule_.offsets[generation.scale.index];
     std::copy_n(forced, num_tokens, generation.scale.result.tokens.data() + image * num_tokens);
     backend_.Upload(generation.tokens.as<int32_t>() + image * num_tokens, forced, num_tokens * sizeof(int32_t));
   }
@@ -175,7 +179,7 @@ void Stepper::Losses(const Unit& unit, const BatchGroup& group) {
   args.logits = transformer_.logits(batch_.sequences[group.first_sequence].logits_row);
   args.stride = transformer_.logits_stride();
   args.num_rows = unit.num_images * num_tokens;
-  args.codebook_size = config_.vae.codebook_size;
+  args.codebook_size = config_.tokenizer.codebook_size;
   args.targets = generation.tokens.as<int32_t>() + first;
   args.losses = generation.losses.as<float>() + first;
   backend_.CrossEntropy(args);
@@ -184,7 +188,7 @@ void Stepper::Losses(const Unit& unit, const BatchGroup& group) {
 
 void Stepper::AddToLatent(const Unit& unit) {
   Generation& generation = *unit.generation;
-  const size_t scale_index = generation.scale.index, code_dim = config_.vae.code_dim;
+  const size_t scale_index = generation.scale.index, code_dim = config_.tokenizer.code_dim;
   float* const f_hat = generation.f_hat.as<float>() + unit.first_image * code_dim * config_.side() * config_.side();
   const int32_t* const tokens = generation.tokens.as<int32_t>() + unit.first_image * schedule_.tokens[scale_index];
   quantizer_.AddScale(scale_index, tokens, f_hat, unit.num_images);
@@ -243,7 +247,8 @@ BlockCost Stepper::MeasureBlock() {
     return best;
   };
   const double few_ms = measure(few), many_ms = measure(many);
-  const double width = static_cast<double>(config_.var.width), mlp = static_cast<double>(config_.var.mlp_width);
+  const double width = static_cast<double>(config_.transformer.width),
+               mlp = static_cast<double>(config_.transformer.mlp_width);
   const double layers =
       (4 * width + 2 * mlp) / mlp;  // multiplications of a block's linear layers over those of this one
   const double row_ms = many > few ? std::max(0.0, (many_ms - few_ms) / static_cast<double>(many - few)) : 0;

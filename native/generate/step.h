@@ -6,7 +6,7 @@
 
 #include "native/generate/scheduler.h"
 #include "native/model/transformer.h"
-#include "native/model/vae.h"
+#include "native/tokenizer/quantizer.h"
 
 namespace nextscale {
 

@@ -35,16 +35,16 @@ LinearArgs Into(LinearArgs args, void* out, DType out_dtype, size_t out_stride, 
 
 Workspace::Workspace(Backend& backend, const ModelConfig& config, size_t max_rows)
     : max_rows_(max_rows),
-      width_stride_(config.var.width + kPadding),
-      wide_stride_(std::max(3 * config.var.width, config.var.mlp_width) + kPadding),
-      logits_stride_(config.vae.codebook_size + kPadding),
+      width_stride_(config.transformer.width + kPadding),
+      wide_stride_(std::max(3 * config.transformer.width, config.transformer.mlp_width) + kPadding),
+      logits_stride_(config.tokenizer.codebook_size + kPadding),
       dtype_(backend.activation_dtype()),
       x_(backend.Allocate(max_rows * width_stride_ * sizeof(float), kWhat)),
       compact_(backend.Allocate(max_rows * width_stride_ * DTypeBytes(dtype_), kWhat)),
       wide_(backend.Allocate(
           max_rows * std::max(wide_stride_ * DTypeBytes(dtype_), logits_stride_ * sizeof(float)), kWhat)) {}
 
-void RunBlock(Backend& backend, const VarConfig& config, const BlockWeights& weights, const Workspace& workspace,
+void RunBlock(Backend& backend, const TransformerConfig& config, const BlockWeights& weights, const Workspace& workspace,
               std::span<const RowSpan> spans, std::span<const AttentionSequence> sequences) {
   if (spans.empty()) return;
   const size_t width = config.width, num_heads = config.num_heads, head_dim = width / num_heads;

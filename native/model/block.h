@@ -37,7 +37,7 @@ class Workspace {
 // x += γ1 · proj(attention(LN(x)·(1+s1) + b1));  x += γ2 · fc2(gelu(fc1(LN(x)·(1+s2) + b2)))
 // for the rows of `spans` (with this block's modulations, kNumChunks·C each); sequences[i] belongs to spans[i].
 // Keys and values of the current scale are written into the sequences' last rows.
-void RunBlock(Backend& backend, const VarConfig& config, const BlockWeights& weights, const Workspace& workspace,
+void RunBlock(Backend& backend, const TransformerConfig& config, const BlockWeights& weights, const Workspace& workspace,
               std::span<const RowSpan> spans, std::span<const AttentionSequence> sequences);
 
 }  // namespace nextscale

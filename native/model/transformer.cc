@@ -9,7 +9,7 @@ Transformer::Transformer(Backend& backend, const ModelConfig& config, Transforme
                          size_t max_rows)
     : backend_(backend),
       config_(config),
-      schedule_(config.sides),
+      schedule_(config.tokenizer.sides),
       weights_(std::move(weights)),
       kv_dtype_(kv_dtype),
       workspace_(backend, config, max_rows) {
@@ -27,7 +27,7 @@ void Transformer::Run(Batch& batch) {
   backend_.Section();
   for (size_t block_index = 0; block_index < weights_.blocks.size(); ++block_index) {
     Gather(batch, block_index);
-    RunBlock(backend_, config_.var, weights_.blocks[block_index], workspace_, spans_, attention_);
+    RunBlock(backend_, config_.transformer, weights_.blocks[block_index], workspace_, spans_, attention_);
     for (BatchGroup& group : batch.groups) {
       if (!group.active || group.num_done == group.blocks.size() || group.blocks[group.num_done] != block_index)
         continue;
@@ -38,7 +38,7 @@ void Transformer::Run(Batch& batch) {
 }
 
 void Transformer::Embed(const Batch& batch, const BatchGroup& group) {
-  const size_t width = config_.var.width, stride = workspace_.width_stride();
+  const size_t width = config_.transformer.width, stride = workspace_.width_stride();
   const size_t num_tokens = schedule_.tokens[group.scale_index];
   float* const x = workspace_.x() + batch.sequences[group.first_sequence].x_row * stride;
   EmbedArgs embed;
@@ -55,7 +55,7 @@ void Transformer::Embed(const Batch& batch, const BatchGroup& group) {
     args.out_stride = stride;
     args.a = group.input;
     args.a_dtype = workspace_.dtype();
-    args.a_stride = config_.vae.code_dim;
+    args.a_stride = config_.tokenizer.code_dim;
     args.num_rows = group.num_images * num_tokens;
     args.weights = &weights_.word.matrix;
     args.bias = weights_.word.bias.as<float>();
@@ -99,7 +99,7 @@ void Transformer::Gather(Batch& batch, size_t block_index) {
 // For tests: a copy and a wait for every row.
 void Transformer::KeepHidden(const Batch& batch, const BatchGroup& group) {
   if (group.hidden == nullptr) return;
-  const size_t width = config_.var.width, num_rows = schedule_.tokens[group.scale_index];
+  const size_t width = config_.transformer.width, num_rows = schedule_.tokens[group.scale_index];
   for (size_t i = 0; i < group.num_sequences(); ++i) {
     const BatchSequence& sequence = batch.sequences[group.first_sequence + i];
     float* out = group.hidden + (group.num_done * group.hidden_sequences + sequence.lease_sequence) * num_rows * width;
@@ -133,10 +133,10 @@ void Transformer::Head(Batch& batch) {
   norm.out_stride = workspace_.width_stride();
   norm.x = workspace_.x();
   norm.x_stride = workspace_.width_stride();
-  norm.width = config_.var.width;
+  norm.width = config_.transformer.width;
   norm.spans = spans_;
   norm.gain_offset = 0;
-  norm.shift_offset = config_.var.width;
+  norm.shift_offset = config_.transformer.width;
   backend_.ModulatedNorm(norm);
 
   LinearArgs head;

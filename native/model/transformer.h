@@ -14,7 +14,7 @@
 #include "native/cache/kv_lease.h"
 #include "native/model/block.h"
 #include "native/model/modulation.h"
-#include "native/model/scale_schedule.h"
+#include "native/tokenizer/scale_schedule.h"
 
 namespace nextscale {
 
@@ -65,7 +65,7 @@ class Transformer {
   const TransformerWeights& weights() const { return weights_; }
   size_t max_rows() const { return workspace_.max_rows(); }
   // Bytes of a pool row: one token's key and value in one block.
-  size_t kv_row_bytes() const { return 2 * config_.var.width * DTypeBytes(kv_dtype_); }
+  size_t kv_row_bytes() const { return 2 * config_.transformer.width * DTypeBytes(kv_dtype_); }
 
   // Embeds the input of every group and runs all blocks.
   void Run(Batch& batch);

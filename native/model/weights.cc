@@ -5,7 +5,8 @@
 #include <string>
 
 #include "native/io/mapped_file.h"
-#include "native/model/scale_schedule.h"
+#include "native/ops/upload.h"
+#include "native/tokenizer/scale_schedule.h"
 
 namespace nextscale {
 namespace {
@@ -62,7 +63,7 @@ class Loader {
   size_t bytes_ = 0;
 };
 
-BlockWeights LoadBlock(Loader& loader, const VarConfig& var, size_t block_index) {
+BlockWeights LoadBlock(Loader& loader, const TransformerConfig& var, size_t block_index) {
   const size_t width = var.width;
   const std::string prefix = "blocks." + std::to_string(block_index) + ".";
   BlockWeights block;
@@ -91,9 +92,9 @@ BlockWeights LoadBlock(Loader& loader, const VarConfig& var, size_t block_index)
 }
 
 TransformerWeights Load(Loader& loader, const ModelConfig& config) {
-  const VarConfig& var = config.var;
+  const TransformerConfig& var = config.transformer;
   const size_t width = var.width;
-  const ScaleSchedule schedule(config.sides);
+  const ScaleSchedule schedule(config.tokenizer.sides);
   TransformerWeights weights;
   weights.class_embedding = loader.OnDevice(loader.Floats("class_emb.weight", {var.num_classes + 1, width}));
   weights.start_position = loader.OnDevice(loader.Floats("pos_start", {1, schedule.tokens[0], width}));
@@ -108,23 +109,17 @@ TransformerWeights Load(Loader& loader, const ModelConfig& config) {
     }
   }
   weights.position = loader.OnDevice(position);
-  weights.word = loader.Linear("word_embed", width, config.vae.code_dim);
+  weights.word = loader.Linear("word_embed", width, config.tokenizer.code_dim);
   if (var.shared_ada) weights.shared_ada = loader.Linear("shared_ada_lin.1", 6 * width, width);
   for (size_t block_index = 0; block_index < var.depth; ++block_index) {
     weights.blocks.push_back(LoadBlock(loader, var, block_index));
   }
   weights.head_ada = loader.Linear("head_nm.ada_lin.1", 2 * width, width);
-  weights.head = loader.Linear("head", config.vae.codebook_size, width);
+  weights.head = loader.Linear("head", config.tokenizer.codebook_size, width);
   return weights;
 }
 
 }  // namespace
-
-Buffer UploadFloats(Backend& backend, const std::vector<float>& values, const char* what) {
-  Buffer buffer = backend.Allocate(values.size() * sizeof(float), what);
-  backend.Upload(buffer.data(), values.data(), buffer.bytes());
-  return buffer;
-}
 
 TransformerWeights LoadTransformer(const ModelConfig& config, const TensorTable& tensors, Backend& backend,
                                    const std::function<void(size_t)>& progress) {

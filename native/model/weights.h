@@ -43,9 +43,6 @@ struct TransformerWeights {
 TransformerWeights LoadTransformer(const ModelConfig& config, const TensorTable& tensors, Backend& backend,
                                    const std::function<void(size_t bytes)>& progress);
 
-// f32 numbers in a device's memory.
-Buffer UploadFloats(Backend& backend, const std::vector<float>& values, const char* what);
-
 // Bytes that LoadTransformer will read.
 size_t TransformerBytes(const ModelConfig& config, const TensorTable& tensors);
 

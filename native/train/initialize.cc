@@ -33,7 +33,7 @@ void ScaleModulation(float* weights, size_t num_gates, size_t num_chunks, size_t
 }  // namespace
 
 void Initialize(const ModelConfig& config, const ParameterLayout& layout, uint64_t seed, float* weights) {
-  const size_t width = config.var.width;
+  const size_t width = config.transformer.width;
   const float deviation = std::sqrt(1.0f / (3.0f * static_cast<float>(width)));
   for (size_t i = 0; i < layout.all().size(); ++i) {
     const Parameter& parameter = layout.all()[i];
@@ -48,11 +48,11 @@ void Initialize(const ModelConfig& config, const ParameterLayout& layout, uint64
       for (size_t j = 0; j < parameter.count; ++j) values[j] = factor * TruncatedNormal(seed, i, j);
     }
   }
-  const float last_layer = 1.0f / std::sqrt(2.0f * static_cast<float>(config.var.depth));
+  const float last_layer = 1.0f / std::sqrt(2.0f * static_cast<float>(config.transformer.depth));
   for (const BlockPlaces& block : layout.blocks) {
     Scale(weights + block.proj.weight, block.proj.n * block.proj.k, last_layer);
     Scale(weights + block.fc2.weight, block.fc2.n * block.fc2.k, last_layer);
-    if (config.var.shared_ada) {
+    if (config.transformer.shared_ada) {
       ScaleModulation(weights + block.ada_offset, 2, 6, width);
     } else {
       ScaleModulation(weights + block.ada.weight, 2, 6, width * width);

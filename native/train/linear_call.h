@@ -24,7 +24,7 @@ inline LinearArgs LinearCall(const PackedMatrix& weights, const float* bias, con
 }
 
 // 1 with L2-normalised heads, else 0.25 / √D (reference: SelfAttention).
-inline float SoftmaxFactor(const VarConfig& config) {
+inline float SoftmaxFactor(const TransformerConfig& config) {
   return config.l2_norm ? 1.0f : 0.25f / std::sqrt(static_cast<float>(config.width / config.num_heads));
 }
 

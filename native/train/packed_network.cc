@@ -30,14 +30,14 @@ PackedNetwork::PackedNetwork(const ModelConfig& config, const ParameterLayout& l
     block.proj = PackedLinear(places.proj, true);
     block.fc1 = PackedLinear(places.fc1, true);
     block.fc2 = PackedLinear(places.fc2, true);
-    if (!config.var.shared_ada) block.ada = PackedLinear(places.ada, true);
-    block.qkv_bias.resize(3 * config.var.width);
-    if (config.var.l2_norm) block.head_factor.resize(config.var.num_heads);
+    if (!config.transformer.shared_ada) block.ada = PackedLinear(places.ada, true);
+    block.qkv_bias.resize(3 * config.transformer.width);
+    if (config.transformer.l2_norm) block.head_factor.resize(config.transformer.num_heads);
   }
 }
 
 void PackedNetwork::Repack(Context& context, const float* weights) {
-  const size_t width = config_.var.width;
+  const size_t width = config_.transformer.width;
   word.Repack(context, layout_.word, weights);
   head_ada.Repack(context, layout_.head_ada, weights);
   head.Repack(context, layout_.head, weights);
@@ -50,7 +50,7 @@ void PackedNetwork::Repack(Context& context, const float* weights) {
     block.proj.Repack(context, places.proj, weights);
     block.fc1.Repack(context, places.fc1, weights);
     block.fc2.Repack(context, places.fc2, weights);
-    if (!config_.var.shared_ada) block.ada.Repack(context, places.ada, weights);
+    if (!config_.transformer.shared_ada) block.ada.Repack(context, places.ada, weights);
     std::copy_n(weights + places.q_bias, width, block.qkv_bias.data());
     std::copy_n(weights + places.v_bias, width, block.qkv_bias.data() + 2 * width);
     for (size_t h = 0; h < block.head_factor.size(); ++h) {
@@ -60,12 +60,12 @@ void PackedNetwork::Repack(Context& context, const float* weights) {
 }
 
 size_t PackedNetworkBytes(const ModelConfig& config) {
-  const VarConfig& var = config.var;
+  const TransformerConfig& var = config.transformer;
   const size_t width = var.width, ada = 6 * width * width;
   const size_t block = 4 * width * width + 2 * width * var.mlp_width + (var.shared_ada ? 0 : ada);
   const size_t twice =
-      var.depth * block + (var.shared_ada ? ada : 0) + 2 * width * width + config.vae.codebook_size * width;
-  return (2 * twice + width * config.vae.code_dim) * sizeof(float);
+      var.depth * block + (var.shared_ada ? ada : 0) + 2 * width * width + config.tokenizer.codebook_size * width;
+  return (2 * twice + width * config.tokenizer.code_dim) * sizeof(float);
 }
 
 }  // namespace nextscale

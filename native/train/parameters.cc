@@ -19,9 +19,9 @@ bool Decays(std::string_view name, const std::vector<size_t>& shape) {
 }  // namespace
 
 ParameterLayout::ParameterLayout(const ModelConfig& config) {
-  const VarConfig& var = config.var;
-  const size_t width = var.width, first_tokens = config.sides[0] * config.sides[0];
-  word = AddLinear("word_embed", width, config.vae.code_dim);
+  const TransformerConfig& var = config.transformer;
+  const size_t width = var.width, first_tokens = config.tokenizer.sides[0] * config.tokenizer.sides[0];
+  word = AddLinear("word_embed", width, config.tokenizer.code_dim);
   class_embedding = Add("class_emb.weight", {var.num_classes + 1, width});
   start_position = Add("pos_start", {1, first_tokens, width});
   position = Add("pos_1LC", {1, config.num_tokens(), width});
@@ -29,10 +29,10 @@ ParameterLayout::ParameterLayout(const ModelConfig& config) {
   if (var.shared_ada) shared_ada = AddLinear("shared_ada_lin.1", 6 * width, width);
   for (size_t block_index = 0; block_index < var.depth; ++block_index) AddBlock(var, block_index);
   head_ada = AddLinear("head_nm.ada_lin.1", 2 * width, width);
-  head = AddLinear("head", config.vae.codebook_size, width);
+  head = AddLinear("head", config.tokenizer.codebook_size, width);
 }
 
-void ParameterLayout::AddBlock(const VarConfig& var, size_t block_index) {
+void ParameterLayout::AddBlock(const TransformerConfig& var, size_t block_index) {
   const size_t width = var.width;
   const std::string prefix = "blocks." + std::to_string(block_index) + ".";
   BlockPlaces places;

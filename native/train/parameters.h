@@ -54,7 +54,7 @@ class ParameterLayout {
  private:
   size_t Add(std::string name, std::vector<size_t> shape, std::optional<size_t> block_index = std::nullopt);
   LinearPlace AddLinear(const std::string& name, size_t n, size_t k, std::optional<size_t> block_index = std::nullopt);
-  void AddBlock(const VarConfig& var, size_t block_index);
+  void AddBlock(const TransformerConfig& var, size_t block_index);
 
   std::vector<Parameter> parameters_;
   size_t size_ = 0;

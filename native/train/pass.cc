@@ -21,25 +21,25 @@ Pass::Pass(const ModelConfig& config, const ParameterLayout& layout, const Subne
            const PassOptions& options, const std::atomic<bool>& stop)
     : config_(config),
       layout_(layout),
-      schedule_(config.sides),
+      schedule_(config.tokenizer.sides),
       options_(options),
       stop_(stop),
       quantizer_(quantizer),
       rows_(schedule_, subnets),
       block_rows_(config.num_scales(), options.micro_batch),
       memory_(config, options),
-      f_hat_(config.vae.code_dim * config.side() * config.side() * sizeof(float)) {}
+      f_hat_(config.tokenizer.code_dim * config.side() * config.side() * sizeof(float)) {}
 
 void Pass::CheckStop() const {
   NS_REQUIRE(!stop_.load(std::memory_order_relaxed), ErrorCode::kAborted, "the trainer was stopped");
 }
 
 float* Pass::BlockModulations(size_t block_index) const {
-  return memory_.modulations.as<float>() + block_index * kNumChunks * config_.var.width;
+  return memory_.modulations.as<float>() + block_index * kNumChunks * config_.transformer.width;
 }
 
 float* Pass::BlockModulationGradients(size_t block_index) const {
-  return memory_.dmodulations.as<float>() + block_index * kNumChunks * config_.var.width;
+  return memory_.dmodulations.as<float>() + block_index * kNumChunks * config_.transformer.width;
 }
 
 void Pass::Forward(Context& context, const float* weights, const PackedNetwork& network, const PassInput& input) {
@@ -65,7 +65,7 @@ void Pass::Forward(Context& context, const float* weights, const PackedNetwork& 
                           .inverse_deviation = memory_.head_inverse_deviation.as<float>(),
                           .x = memory_.x.as<float>(),
                           .x_stride = memory_.width_stride,
-                          .width = config_.var.width,
+                          .width = config_.transformer.width,
                           .spans = block_rows_.spans});
   float* const a = memory_.narrow1.as<float>();
   ModulateRows(context, memory_.head_normal, 0, 1, a);
@@ -77,7 +77,7 @@ std::span<const float> Pass::Loss(Context& context, const PassInput& input, cons
   CrossEntropy(context, {.logits = memory_.wide1.as<float>(),
                          .stride = memory_.wide_stride,
                          .num_rows = input.tokens.size(),
-                         .codebook_size = config_.vae.codebook_size,
+                         .codebook_size = config_.tokenizer.codebook_size,
                          .targets = input.tokens.data(),
                          .losses = memory_.losses.as<float>(),
                          .smoothing = loss.smoothing,
@@ -87,7 +87,7 @@ std::span<const float> Pass::Loss(Context& context, const PassInput& input, cons
 
 // What word_embed gets at every scale but the first (reference: quantize.idxBl_to_var_input).
 void Pass::TeacherInput(const PassInput& input) {
-  const size_t code_dim = config_.vae.code_dim, num_scales = schedule_.num_scales();
+  const size_t code_dim = config_.tokenizer.code_dim, num_scales = schedule_.num_scales();
   float* const f_hat = f_hat_.as<float>();
   for (size_t image = 0; image < input.labels.size(); ++image) {
     std::fill_n(f_hat, code_dim * config_.side() * config_.side(), 0.0f);
@@ -102,7 +102,7 @@ void Pass::TeacherInput(const PassInput& input) {
 
 // silu(class embedding) and every modulation of every image.
 void Pass::Condition(Context& context, const float* weights, const PackedNetwork& network, const PassInput& input) {
-  const size_t width = config_.var.width, chunks = kNumChunks * width, num_images = input.labels.size();
+  const size_t width = config_.transformer.width, chunks = kNumChunks * width, num_images = input.labels.size();
   const size_t stride = memory_.modulation_stride;
   float* const condition = memory_.condition.as<float>();
   for (size_t image = 0; image < num_images; ++image) {
@@ -112,11 +112,11 @@ void Pass::Condition(Context& context, const float* weights, const PackedNetwork
   const auto apply = [&](const PackedLinear& layer, const LinearPlace& place, float* out, size_t out_stride) {
     Linear(context, LinearCall(layer.forward, weights + place.bias, condition, width, num_images, out, out_stride));
   };
-  if (config_.var.shared_ada) apply(network.shared_ada, layout_.shared_ada, memory_.modulation_sum.as<float>(), chunks);
+  if (config_.transformer.shared_ada) apply(network.shared_ada, layout_.shared_ada, memory_.modulation_sum.as<float>(), chunks);
   for (size_t block_index = 0; block_index < layout_.blocks.size(); ++block_index) {
     const BlockPlaces& places = layout_.blocks[block_index];
     float* const out = BlockModulations(block_index);
-    if (!config_.var.shared_ada) {
+    if (!config_.transformer.shared_ada) {
       apply(network.blocks[block_index].ada, places.ada, out, stride);
       continue;
     }
@@ -129,12 +129,12 @@ void Pass::Condition(Context& context, const float* weights, const PackedNetwork
 }
 
 void Pass::Embed(Context& context, const float* weights, const PackedNetwork& network, const PassInput& input) {
-  const size_t width = config_.var.width, num_tokens = schedule_.num_tokens, first_tokens = schedule_.tokens[0];
+  const size_t width = config_.transformer.width, num_tokens = schedule_.num_tokens, first_tokens = schedule_.tokens[0];
   const size_t num_rows = input.labels.size() * num_tokens, stride = memory_.width_stride;
   float* const x = memory_.x.as<float>();
   // Rows of the first scale get a finite nothing here and their real value below.
   Linear(context, LinearCall(network.word.forward, weights + layout_.word.bias, memory_.input.as<float>(),
-                             config_.vae.code_dim, num_rows, x, stride));
+                             config_.tokenizer.code_dim, num_rows, x, stride));
   context.pool().ParallelFor((num_rows + kRowsPerTask - 1) / kRowsPerTask, [&](size_t task, size_t) {
     for (size_t row = task * kRowsPerTask; row < std::min(num_rows, (task + 1) * kRowsPerTask); ++row) {
       const size_t token = row % num_tokens;
@@ -164,10 +164,10 @@ void Pass::ModulateRows(Context& context, const Buffer& normal, size_t gain_chun
   Modulate(context, {.out = out,
                      .normal = normal.as<float>(),
                      .stride = memory_.width_stride,
-                     .width = config_.var.width,
+                     .width = config_.transformer.width,
                      .spans = block_rows_.spans,
-                     .gain_offset = gain_chunk * config_.var.width,
-                     .shift_offset = shift_chunk * config_.var.width});
+                     .gain_offset = gain_chunk * config_.transformer.width,
+                     .shift_offset = shift_chunk * config_.transformer.width});
 }
 
 // x += γ1 · proj(attention(LN(x)(1 + s1) + b1)); x += γ2 · fc2(gelu(fc1(LN(x)(1 + s2) + b2))), for the block's rows.
@@ -182,7 +182,7 @@ void Pass::ForwardBlock(Context& context, const float* weights, const PackedNetw
                          .inverse_deviation = kept.inverse_deviation1.as<float>(),
                          .x = memory_.x.as<float>(),
                          .x_stride = stride,
-                         .width = config_.var.width,
+                         .width = config_.transformer.width,
                          .spans = block_rows_.spans};
   NormalizeRows(context, norm);
   ModulateRows(context, kept.normal1, kAttentionGain, kAttentionShift, a);
@@ -195,9 +195,9 @@ void Pass::ForwardBlock(Context& context, const float* weights, const PackedNetw
                              .x_stride = stride,
                              .y = kept.projected.as<float>(),
                              .stride = stride,
-                             .width = config_.var.width,
+                             .width = config_.transformer.width,
                              .spans = block_rows_.spans,
-                             .gate_offset = kAttentionGate * config_.var.width};
+                             .gate_offset = kAttentionGate * config_.transformer.width};
   GatedResidual(context, residual);
 
   norm.normal = kept.normal2.as<float>();
@@ -205,13 +205,13 @@ void Pass::ForwardBlock(Context& context, const float* weights, const PackedNetw
   NormalizeRows(context, norm);
   FeedForward(context, weights, network, block_index);
   residual.y = kept.out.as<float>();
-  residual.gate_offset = kMlpGate * config_.var.width;
+  residual.gate_offset = kMlpGate * config_.transformer.width;
   GatedResidual(context, residual);
 }
 
 void Pass::Attend(Context& context, const PackedBlock& block, BlockActivations& kept) {
-  const size_t num_heads = config_.var.num_heads, head_dim = config_.var.width / num_heads;
-  if (config_.var.l2_norm) {
+  const size_t num_heads = config_.transformer.num_heads, head_dim = config_.transformer.width / num_heads;
+  if (config_.transformer.l2_norm) {
     NormalizeHeads(context, {.qkv = kept.qkv.as<float>(),
                              .qkv_stride = memory_.qkv_stride,
                              .inverse_norms = kept.inverse_norms.as<float>(),
@@ -227,7 +227,7 @@ void Pass::Attend(Context& context, const PackedBlock& block, BlockActivations& 
                             .qkv_stride = memory_.qkv_stride,
                             .num_heads = num_heads,
                             .head_dim = head_dim,
-                            .softmax_factor = SoftmaxFactor(config_.var),
+                            .softmax_factor = SoftmaxFactor(config_.transformer),
                             .sequences = block_rows_.sequences});
 }
 
@@ -245,7 +245,7 @@ void Pass::FeedForward(Context& context, const float* weights, const PackedNetwo
                  .u = kept.hidden.as<float>(),
                  .stride = memory_.mlp_stride,
                  .num_rows = num_rows,
-                 .width = config_.var.mlp_width});
+                 .width = config_.transformer.mlp_width});
   Linear(context, LinearCall(block.fc2.forward, weights + places.fc2.bias, h, memory_.mlp_stride, num_rows,
                              kept.out.as<float>(), stride));
 }

@@ -8,7 +8,7 @@
 #include <cstdint>
 #include <span>
 
-#include "native/model/vae.h"
+#include "native/tokenizer/quantizer.h"
 #include "native/train/activations.h"
 #include "native/train/packed_network.h"
 #include "native/train/parameters.h"

@@ -65,14 +65,14 @@ void Pass::BackwardHead(Context& context, const PackedNetwork& network, size_t n
                                   .normal = memory_.head_normal.as<float>(),
                                   .stride = stride,
                                   .inverse_deviation = memory_.head_inverse_deviation.as<float>(),
-                                  .width = config_.var.width,
+                                  .width = config_.transformer.width,
                                   .spans = block_rows_.spans,
                                   .gain_offset = 0,
-                                  .shift_offset = config_.var.width});
+                                  .shift_offset = config_.transformer.width});
 }
 
 void Pass::BackwardFeedForward(Context& context, const PackedNetwork& network, size_t block_index, float* gradient) {
-  const size_t width = config_.var.width, stride = memory_.width_stride, mlp_stride = memory_.mlp_stride;
+  const size_t width = config_.transformer.width, stride = memory_.width_stride, mlp_stride = memory_.mlp_stride;
   const size_t num_rows = block_rows_.num_rows;
   const PackedBlock& block = network.blocks[block_index];
   const BlockPlaces& places = layout_.blocks[block_index];
@@ -97,7 +97,7 @@ void Pass::BackwardFeedForward(Context& context, const PackedNetwork& network, s
                          .out = h,
                          .stride = mlp_stride,
                          .num_rows = num_rows,
-                         .width = config_.var.mlp_width});
+                         .width = config_.transformer.mlp_width});
   AddWeightGradient(context, places.fc2, dy, stride, h, mlp_stride, num_rows, gradient, gradient + places.fc2.bias);
   ModulateRows(context, kept.normal2, kMlpGain, kMlpShift, a);
   AddWeightGradient(context, places.fc1, dh, mlp_stride, a, stride, num_rows, gradient, gradient + places.fc1.bias);
@@ -116,8 +116,8 @@ void Pass::BackwardFeedForward(Context& context, const PackedNetwork& network, s
 
 void Pass::BackwardAttention(Context& context, const float* weights, const PackedNetwork& network, size_t block_index,
                              float* gradient) {
-  const size_t width = config_.var.width, stride = memory_.width_stride, num_rows = block_rows_.num_rows;
-  const size_t num_heads = config_.var.num_heads, head_dim = width / num_heads;
+  const size_t width = config_.transformer.width, stride = memory_.width_stride, num_rows = block_rows_.num_rows;
+  const size_t num_heads = config_.transformer.num_heads, head_dim = width / num_heads;
   const PackedBlock& block = network.blocks[block_index];
   const BlockPlaces& places = layout_.blocks[block_index];
   BlockActivations& kept = memory_.Block(block_index);
@@ -145,9 +145,9 @@ void Pass::BackwardAttention(Context& context, const float* weights, const Packe
                                     .qkv_stride = memory_.qkv_stride,
                                     .num_heads = num_heads,
                                     .head_dim = head_dim,
-                                    .softmax_factor = SoftmaxFactor(config_.var),
+                                    .softmax_factor = SoftmaxFactor(config_.transformer),
                                     .sequences = block_rows_.sequences});
-  if (config_.var.l2_norm) {
+  if (config_.transformer.l2_norm) {
     float* const dfactor = memory_.head_factor_gradient.as<float>();
     std::fill_n(dfactor, num_heads, 0.0f);
     NormalizeHeadsGradient(context, {.dqkv = dqkv,
@@ -188,7 +188,7 @@ void Pass::BackwardAttention(Context& context, const float* weights, const Packe
 }
 
 void Pass::BackwardEmbed(Context& context, const PassInput& input, float* gradient) {
-  const size_t width = config_.var.width, num_tokens = schedule_.num_tokens, first_tokens = schedule_.tokens[0];
+  const size_t width = config_.transformer.width, num_tokens = schedule_.num_tokens, first_tokens = schedule_.tokens[0];
   const size_t num_images = input.labels.size(), stride = memory_.width_stride;
   const float* const dx = memory_.dx.as<float>();
   float* const sums = memory_.token_sums.as<float>();  // [num_tokens, C]: over images
@@ -218,15 +218,15 @@ void Pass::BackwardEmbed(Context& context, const PassInput& input, float* gradie
     // word_embed sees every scale but the first.
     if (num_tokens == first_tokens) continue;
     AddWeightGradient(context, layout_.word, image_rows + first_tokens * stride, stride,
-                      memory_.input.as<float>() + (image * num_tokens + first_tokens) * config_.vae.code_dim,
-                      config_.vae.code_dim, num_tokens - first_tokens, gradient, gradient + layout_.word.bias);
+                      memory_.input.as<float>() + (image * num_tokens + first_tokens) * config_.tokenizer.code_dim,
+                      config_.tokenizer.code_dim, num_tokens - first_tokens, gradient, gradient + layout_.word.bias);
   }
 }
 
 // From the modulations back to the label.
 void Pass::BackwardCondition(Context& context, const float* weights, const PackedNetwork& network,
                              const PassInput& input, float* gradient) {
-  const size_t width = config_.var.width, chunks = kNumChunks * width, num_images = input.labels.size();
+  const size_t width = config_.transformer.width, chunks = kNumChunks * width, num_images = input.labels.size();
   const size_t stride = memory_.modulation_stride, num_blocks = layout_.blocks.size();
   const float* const condition = memory_.condition.as<float>();
   float* const dcondition = memory_.dcondition.as<float>();
@@ -240,12 +240,12 @@ void Pass::BackwardCondition(Context& context, const float* weights, const Packe
     Linear(context, add);
   };
   float* const sum = memory_.modulation_sum.as<float>();
-  if (config_.var.shared_ada) std::fill_n(sum, num_images * chunks, 0.0f);
+  if (config_.transformer.shared_ada) std::fill_n(sum, num_images * chunks, 0.0f);
   for (size_t block_index = 0; block_index < num_blocks; ++block_index) {
     if (!rows_.Runs(block_index)) continue;
     const BlockPlaces& places = layout_.blocks[block_index];
     const float* const dmodulation = BlockModulationGradients(block_index);
-    if (!config_.var.shared_ada) {
+    if (!config_.transformer.shared_ada) {
       back(network.blocks[block_index].ada, places.ada, dmodulation, stride);
       continue;
     }
@@ -255,7 +255,7 @@ void Pass::BackwardCondition(Context& context, const float* weights, const Packe
       gradient[places.ada_offset + i % chunks] += value;
     }
   }
-  if (config_.var.shared_ada) back(network.shared_ada, layout_.shared_ada, sum, chunks);
+  if (config_.transformer.shared_ada) back(network.shared_ada, layout_.shared_ada, sum, chunks);
   back(network.head_ada, layout_.head_ada, BlockModulationGradients(num_blocks), stride);
   for (size_t i = 0; i < num_images * width; ++i) {  // silu'(e) = σ (1 + e (1 − σ))
     const size_t place = layout_.class_embedding + static_cast<size_t>(input.labels[i / width]) * width + i % width;

@@ -8,7 +8,7 @@
 #include <span>
 #include <vector>
 
-#include "native/model/scale_schedule.h"
+#include "native/tokenizer/scale_schedule.h"
 #include "native/model/subnet.h"
 #include "native/ops/attention_gradient.h"
 #include "native/ops/norm_gradient.h"

@@ -18,12 +18,12 @@ struct Trainer::Impl {
   Impl(const ModelConfig& model_config, const TensorTable& tensors, const TrainerOptions& trainer_options)
       : config(model_config),
         options(trainer_options),
-        schedule(config.sides),
+        schedule(config.tokenizer.sides),
         layout(config),
-        subnets(config.var.depth, options.strategy),
+        subnets(config.transformer.depth, options.strategy),
         backend(options.threads),
         context(backend.context()),
-        quantizer(backend, config, tensors),
+        quantizer(backend, config.tokenizer, tensors),
         network(config, layout),
         pass(config, layout, subnets, quantizer,
              {.micro_batch = options.micro_batch, .checkpointing = options.checkpointing}, stop),
@@ -66,8 +66,8 @@ struct Trainer::Impl {
                    ErrorCode::kInvalidArgument, what, "[", i, "] is ", values[i], "; expected ", least, " to ", most);
       }
     };
-    in_range("labels", input.labels, 0, config.var.num_classes);
-    in_range("tokens", input.tokens, 0, config.vae.codebook_size - 1);
+    in_range("labels", input.labels, 0, config.transformer.num_classes);
+    in_range("tokens", input.tokens, 0, config.tokenizer.codebook_size - 1);
     NS_REQUIRE(input.depths.size() == schedule.num_scales(), ErrorCode::kInvalidArgument, "depths has ",
                input.depths.size(), " elements; expected one for each of ", schedule.num_scales(), " scales");
     in_range("depths", input.depths, subnets.shallowest(), subnets.full_depth());
@@ -243,7 +243,7 @@ void Trainer::Logits(const TrainInput& input, float* logits) {
   const std::lock_guard lock(impl.in_flight);
   impl.Check(input);
   impl.Pack(/*of_average=*/false);
-  const size_t codebook_size = impl.config.vae.codebook_size;
+  const size_t codebook_size = impl.config.tokenizer.codebook_size;
   impl.ForEachPass(input, [&](const PassInput& images, size_t first) {
     impl.pass.Forward(impl.context, impl.weights.as<float>(), impl.network, images);
     for (size_t row = 0; row < images.tokens.size(); ++row) {

@@ -24,7 +24,7 @@ TEST(Engine, ScalesComeInOrderWithTheirPlan) {
   const std::vector<size_t> depths = {6, 4, 3, 2};
   for (size_t k = 0; k < kScales; ++k) {
     EXPECT_EQ(scales[k].index, k);
-    EXPECT_EQ(scales[k].side, model.config.sides[k]);
+    EXPECT_EQ(scales[k].side, model.config.tokenizer.sides[k]);
     EXPECT_EQ(scales[k].depth, depths[k]);
     EXPECT_EQ(scales[k].reason, DepthReason::kPlan);
     EXPECT_EQ(scales[k].tokens.size(), 2 * scales[k].side * scales[k].side);

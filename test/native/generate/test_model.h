@@ -19,14 +19,14 @@ class TestModel {
 
   static ModelConfig SmallConfig() {
     ModelConfig config;
-    config.var = {.depth = 6, .width = 24, .num_heads = 3, .mlp_width = 40, .num_classes = 5};
-    config.vae = {.codebook_size = 32,
-                  .code_dim = 4,
-                  .num_residual_convs = 2,
-                  .channels = 32,
-                  .multipliers = {1, 1},
-                  .num_res_blocks = 1};
-    config.sides = {1, 2, 3, 5};
+    config.transformer = {.depth = 6, .width = 24, .num_heads = 3, .mlp_width = 40, .num_classes = 5};
+    config.tokenizer = {.codebook_size = 32,
+                        .code_dim = 4,
+                        .num_residual_convs = 2,
+                        .channels = 32,
+                        .multipliers = {1, 1},
+                        .num_res_blocks = 1,
+                        .sides = {1, 2, 3, 5}};
     return config;
   }
 
@@ -75,13 +75,13 @@ class TestModel {
   }
 
   void AddTransformer() {
-    const VarConfig& var = config.var;
+    const TransformerConfig& var = config.transformer;
     const size_t width = var.width, tokens = config.num_tokens();
     Add("var.class_emb.weight", {var.num_classes + 1, width}, 1.0f);
-    Add("var.pos_start", {1, config.sides[0] * config.sides[0], width}, 0.5f);
+    Add("var.pos_start", {1, config.tokenizer.sides[0] * config.tokenizer.sides[0], width}, 0.5f);
     Add("var.pos_1LC", {1, tokens, width}, 0.5f);
     Add("var.lvl_embed.weight", {config.num_scales(), width}, 0.5f);
-    Linear("var.word_embed", width, config.vae.code_dim);
+    Linear("var.word_embed", width, config.tokenizer.code_dim);
     if (var.shared_ada) Linear("var.shared_ada_lin.1", 6 * width, width);
     for (size_t i = 0; i < var.depth; ++i) {
       const std::string name = "var.blocks." + std::to_string(i) + ".";
@@ -96,11 +96,11 @@ class TestModel {
       if (var.l2_norm) Add(name + "attn.scale_mul_1H11", {1, var.num_heads, 1, 1}, 0.3f, 1.4f);
     }
     Linear("var.head_nm.ada_lin.1", 2 * width, width);
-    Linear("var.head", config.vae.codebook_size, width);
+    Linear("var.head", config.tokenizer.codebook_size, width);
   }
 
   void AddTokenizer() {
-    const VaeConfig& vae = config.vae;
+    const TokenizerConfig& vae = config.tokenizer;
     const size_t levels = vae.multipliers.size(), width = vae.channels;  // all multipliers are 1 here
     Add("vae.quantize.embedding.weight", {vae.codebook_size, vae.code_dim}, 1.0f);
     for (size_t i = 0; i < vae.num_residual_convs; ++i) {

@@ -29,33 +29,33 @@ void PrintTo(const GoldenCase& golden, std::ostream* out) { *out << golden.name;
 
 GoldenCase TinyCase() {
   GoldenCase golden{"tiny", "NEXTSCALE_GOLDEN_TINY_SAFETENSORS", {}, {6, 6, 6, 3, 3, 3}};
-  golden.config.var = {.depth = 6, .width = 96, .num_heads = 3, .mlp_width = 384, .num_classes = 10};
-  golden.config.vae = {.codebook_size = 64,
-                       .code_dim = 8,
-                       .num_residual_convs = 4,
-                       .channels = 32,
-                       .multipliers = {1, 1, 2},
-                       .num_res_blocks = 1};
-  golden.config.sides = {1, 2, 3, 4, 6, 8};
+  golden.config.transformer = {.depth = 6, .width = 96, .num_heads = 3, .mlp_width = 384, .num_classes = 10};
+  golden.config.tokenizer = {.codebook_size = 64,
+                             .code_dim = 8,
+                             .num_residual_convs = 4,
+                             .channels = 32,
+                             .multipliers = {1, 1, 2},
+                             .num_res_blocks = 1,
+                             .sides = {1, 2, 3, 4, 6, 8}};
   return golden;
 }
 
 GoldenCase TinySharedCase() {
   GoldenCase golden{"tiny-shared", "NEXTSCALE_GOLDEN_TINY_SHARED_SAFETENSORS", {}, {5, 5, 3}};
-  golden.config.var = {.depth = 5,
-                       .width = 40,
-                       .num_heads = 5,
-                       .mlp_width = 160,
-                       .num_classes = 3,
-                       .shared_ada = true,
-                       .l2_norm = false};
-  golden.config.vae = {.codebook_size = 50,
-                       .code_dim = 6,
-                       .num_residual_convs = 1,
-                       .channels = 32,
-                       .multipliers = {1, 2},
-                       .num_res_blocks = 1};
-  golden.config.sides = {1, 2, 4};
+  golden.config.transformer = {.depth = 5,
+                               .width = 40,
+                               .num_heads = 5,
+                               .mlp_width = 160,
+                               .num_classes = 3,
+                               .shared_ada = true,
+                               .l2_norm = false};
+  golden.config.tokenizer = {.codebook_size = 50,
+                             .code_dim = 6,
+                             .num_residual_convs = 1,
+                             .channels = 32,
+                             .multipliers = {1, 2},
+                             .num_res_blocks = 1,
+                             .sides = {1, 2, 4}};
   return golden;
 }
 
@@ -86,7 +86,7 @@ class TrainerGoldenTest : public testing::TestWithParam<GoldenCase> {
     const char* folder = std::getenv("NEXTSCALE_GOLDEN_DIR");
     expected_ = std::make_unique<SafetensorsFile>(std::string(folder != nullptr ? folder : "test/golden") + "/" +
                                                   GetParam().name + "/expected.safetensors");
-    full_depths_.assign(config().num_scales(), static_cast<int32_t>(config().var.depth));
+    full_depths_.assign(config().num_scales(), static_cast<int32_t>(config().transformer.depth));
     labels_ = expected_->Integers("teacher/labels");
     tokens_.resize(kImages * config().num_tokens());
     size_t offset = 0;
@@ -222,7 +222,7 @@ class TrainerTest : public testing::Test {
   TrainerTest() {
     std::mt19937 random(5);
     for (size_t i = 0; i < 3 * model_.config.num_tokens(); ++i) {
-      tokens_.push_back(static_cast<int32_t>(random() % model_.config.vae.codebook_size));
+      tokens_.push_back(static_cast<int32_t>(random() % model_.config.tokenizer.codebook_size));
     }
   }
   TrainInput Input(const std::vector<int32_t>& depths) const {
@@ -331,7 +331,7 @@ TEST_F(TrainerTest, StopEndsTheCall) {
 
 TEST_F(TrainerTest, InitialisesAsTheReferenceDoes) {
   Trainer trainer(model_.config, model_.tensors, {.micro_batch = 3, .initial_seed = 7});
-  const double width = static_cast<double>(model_.config.var.width), deviation = std::sqrt(1 / (3 * width));
+  const double width = static_cast<double>(model_.config.transformer.width), deviation = std::sqrt(1 / (3 * width));
   const auto qkv = Read(trainer, TrainerArray::kWeights, "blocks.0.attn.mat_qkv.weight");
   double square = 0, largest = 0;
   for (const float value : qkv) {
@@ -345,7 +345,7 @@ TEST_F(TrainerTest, InitialisesAsTheReferenceDoes) {
   }
   // The gates start near zero, so that every block starts as the identity: the loss is near ln V.
   const double loss = trainer.Step(Input(full_), {.update = false}).loss;
-  EXPECT_NEAR(loss, std::log(static_cast<double>(model_.config.vae.codebook_size)), 0.05);
+  EXPECT_NEAR(loss, std::log(static_cast<double>(model_.config.tokenizer.codebook_size)), 0.05);
   Trainer same(model_.config, model_.tensors, {.micro_batch = 3, .initial_seed = 7});
   EXPECT_EQ(Read(same, TrainerArray::kWeights, "head.weight"), Read(trainer, TrainerArray::kWeights, "head.weight"));
 }

@@ -36,13 +36,13 @@ struct TwinEngine {
 
 ModelConfig HeadsOf64() {
   ModelConfig config = TestModel::SmallConfig();
-  config.var = {.depth = 4, .width = 128, .num_heads = 2, .mlp_width = 160, .num_classes = 5};
+  config.transformer = {.depth = 4, .width = 128, .num_heads = 2, .mlp_width = 160, .num_classes = 5};
   return config;
 }
 ModelConfig Shared() {
   ModelConfig config = TestModel::SmallConfig();
-  config.var.shared_ada = true;
-  config.var.l2_norm = false;
+  config.transformer.shared_ada = true;
+  config.transformer.l2_norm = false;
   return config;
 }
 
@@ -128,12 +128,12 @@ TEST_P(CudaEngineOn, IntermediatesAreTheCpus) {
   for (const ModelConfig& config : {TestModel::SmallConfig(), HeadsOf64()}) {
     TestModel model(config);
     const auto cpu = Open(model);
-    const int32_t depth = static_cast<int32_t>(config.var.depth);
+    const int32_t depth = static_cast<int32_t>(config.transformer.depth);
     Request request = Simple({2, 4}, 1, {depth, depth, depth - 1, 2}, 0.0f);
     request.forced_tokens = Tokens(*cpu, request);
     std::vector<int32_t> by_image(request.forced_tokens.size());  // [scale][image] → [image][scale]
     for (size_t k = 0, offset = 0; k < kScales; ++k) {
-      const size_t tokens = config.sides[k] * config.sides[k];
+      const size_t tokens = config.tokenizer.sides[k] * config.tokenizer.sides[k];
       for (size_t image = 0; image < 2; ++image) {
         std::copy_n(request.forced_tokens.begin() + static_cast<ptrdiff_t>(2 * offset + image * tokens), tokens,
                     by_image.begin() + static_cast<ptrdiff_t>(image * kTokens + offset));
@@ -147,7 +147,7 @@ TEST_P(CudaEngineOn, IntermediatesAreTheCpus) {
     ASSERT_TRUE(expected.Wait().ok);
     for (const Bound& bound :
          {Bound{DType::kF32, 1e-5, 1e-5}, Bound{DType::kF16, 4e-3, 4e-3}, Bound{DType::kBF16, 3e-2, 3e-2}}) {
-      SCOPED_TRACE(Message(DTypeName(bound.dtype), ", width ", config.var.width));
+      SCOPED_TRACE(Message(DTypeName(bound.dtype), ", width ", config.transformer.width));
       const auto engine = OnDevice(model, bound.dtype);
       Recording found;
       engine->Start(request, found.MakeListener());

@@ -1,16 +1,12 @@
-#include "native/model/vae_layers.h"
+#include "native/tokenizer/layers.h"
 
 #include <algorithm>
 #include <cmath>
 #include <utility>
 
 #include "native/base/error.h"
-#include "native/io/mapped_file.h"
-#include "native/model/weights.h"
 
 namespace nextscale {
-
-constexpr size_t kNumGroups = 32;  // reference: Normalize(num_groups=32, eps=1e-6)
 
 // One step of a chain. Buffers are named by index: a step reads the current map in `in_index` and says where its result
 // is.
@@ -274,9 +270,7 @@ class AttentionLayer : public Layer {
   }
 
  private:
-  size_t KeyValueBytes() const {
-    return (2 * x_.channels * x_.num_pixels() * DTypeBytes(x_.dtype) + 255) / 256 * 256;
-  }
+  size_t KeyValueBytes() const { return (2 * x_.channels * x_.num_pixels() * DTypeBytes(x_.dtype) + 255) / 256 * 256; }
 
   NormWeights norm_;
   DenseWeights qkv_, proj_;
@@ -289,42 +283,12 @@ class AttentionLayer : public Layer {
 // ------------------------------------------------------------------ chain
 
 LayerChain::LayerChain(Backend& backend, const TensorTable& tensors, std::string prefix, size_t side, size_t channels)
-    : backend_(backend), tensors_(tensors), prefix_(std::move(prefix)) {
+    : backend_(backend), weights_(backend, tensors, std::move(prefix)) {
   first_ = current_ = {.height = side, .width = side, .channels = channels, .dtype = backend.activation_dtype()};
   memory_.map_bytes[0] = first_.num_bytes();
 }
 
 LayerChain::~LayerChain() = default;
-
-PackedConv LayerChain::LoadConv(const std::string& name, size_t cout, size_t cin) {
-  const std::string weight = prefix_ + name + ".weight";
-  const TensorView& view = tensors_.Get(weight, {cout, cin, 3, 3});
-  PackedConv packed = backend_.PackConv(view, tensors_.Floats(prefix_ + name + ".bias", {cout}), weight.c_str(),
-                                        ConvUse::kMap);
-  if (view.mapped) DropMappedPages(view.data, view.bytes());  // read once: no need to keep the file's copy resident
-  return packed;
-}
-
-DenseWeights LayerChain::LoadDense(const std::string& name, size_t out, size_t in) {
-  const std::string weight = prefix_ + name + ".weight";
-  TensorView view = tensors_.Get(weight, {out, in, 1, 1});
-  view.shape = {out, in};
-  DenseWeights dense = {.matrix = backend_.PackMatrix(view, weight.c_str()),
-                        .bias = OnDevice(tensors_.Floats(prefix_ + name + ".bias", {out}))};
-  if (view.mapped) DropMappedPages(view.data, view.bytes());
-  return dense;
-}
-
-NormWeights LayerChain::LoadNorm(const std::string& name, size_t channels) {
-  NS_REQUIRE(channels % kNumGroups == 0, ErrorCode::kInvalidCheckpoint, prefix_, name, ": ", channels,
-             " channels, expected a multiple of ", kNumGroups, " (the groups of every normalisation)");
-  return {.weight = OnDevice(tensors_.Floats(prefix_ + name + ".weight", {channels})),
-          .bias = OnDevice(tensors_.Floats(prefix_ + name + ".bias", {channels}))};
-}
-
-Buffer LayerChain::OnDevice(const std::vector<float>& values) {
-  return UploadFloats(backend_, values, "the tokenizer's weights");
-}
 
 void LayerChain::Add(std::unique_ptr<Layer> layer) {
   size_t out_index = 0;
@@ -338,30 +302,31 @@ void LayerChain::AddConv(const std::string& name, size_t channels, ConvKind kind
 }
 
 void LayerChain::AddConv(const std::string& name, size_t channels, ConvKind kind, DType dtype) {
-  Add(std::make_unique<ConvLayer>(LoadConv(name, channels, current_.channels), kind, dtype));
+  Add(std::make_unique<ConvLayer>(weights_.Conv(name, channels, current_.channels), kind, dtype));
 }
 
 void LayerChain::AddNormConv(const std::string& norm, const std::string& conv, size_t channels, DType dtype) {
-  Add(std::make_unique<NormConvLayer>(LoadNorm(norm, current_.channels), LoadConv(conv, channels, current_.channels),
-                                      dtype));
+  Add(std::make_unique<NormConvLayer>(weights_.Norm(norm, current_.channels),
+                                      weights_.Conv(conv, channels, current_.channels), dtype));
 }
 
 void LayerChain::AddResidualBlock(const std::string& name, size_t channels) {
   const size_t width = current_.channels;
   auto block = std::make_unique<ResidualBlock>(
-      LoadNorm(name + ".norm1", width), LoadConv(name + ".conv1", channels, width), LoadNorm(name + ".norm2", channels),
-      LoadConv(name + ".conv2", channels, channels));
-  if (channels != width) block->SetShortcut(LoadDense(name + ".nin_shortcut", channels, width));
+      weights_.Norm(name + ".norm1", width), weights_.Conv(name + ".conv1", channels, width),
+      weights_.Norm(name + ".norm2", channels), weights_.Conv(name + ".conv2", channels, channels));
+  if (channels != width) block->SetShortcut(weights_.Dense(name + ".nin_shortcut", channels, width));
   Add(std::move(block));
 }
 
 void LayerChain::AddAttention(const std::string& name) {
   constexpr size_t kMaxHead = 1024;  // of the attention op
   const size_t width = current_.channels;
-  NS_REQUIRE(width <= kMaxHead, ErrorCode::kInvalidCheckpoint, prefix_, name, ": attention over ", width,
+  NS_REQUIRE(width <= kMaxHead, ErrorCode::kInvalidCheckpoint, weights_.prefix(), name, ": attention over ", width,
              " channels, at most ", kMaxHead, " are supported");
-  Add(std::make_unique<AttentionLayer>(LoadNorm(name + ".norm", width), LoadDense(name + ".qkv", 3 * width, width),
-                                       LoadDense(name + ".proj_out", width, width)));
+  Add(std::make_unique<AttentionLayer>(weights_.Norm(name + ".norm", width),
+                                       weights_.Dense(name + ".qkv", 3 * width, width),
+                                       weights_.Dense(name + ".proj_out", width, width)));
 }
 
 void LayerChain::Allocate() {

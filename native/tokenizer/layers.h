@@ -13,6 +13,7 @@
 
 #include "native/ops/backend.h"
 #include "native/tensor/tensor_table.h"
+#include "native/tokenizer/weights.h"
 
 namespace nextscale {
 
@@ -25,17 +26,6 @@ struct Map {
   size_t num_pixels() const { return height * width; }
   size_t stride() const { return MapStride(channels); }
   size_t num_bytes() const { return num_pixels() * stride() * DTypeBytes(dtype); }
-};
-
-// Affine part of a group norm.
-struct NormWeights {
-  Buffer weight, bias;  // f32 [channels]
-};
-
-// A 1×1 convolution.
-struct DenseWeights {
-  PackedMatrix matrix;
-  Buffer bias;
 };
 
 // What layers compute in besides maps: sized by the largest need of the chain.
@@ -52,7 +42,8 @@ class Layer;
 
 class LayerChain {
  public:
-  // The chain starts with a map of side × side pixels. The tensors' prefix goes before every name of the Add… calls.
+  // The chain starts with a map of side × side pixels. The tensors' prefix goes before every name of the Add… calls,
+  // which read `tensors`.
   LayerChain(Backend& backend, const TensorTable& tensors, std::string prefix, size_t side, size_t channels);
   ~LayerChain();
 
@@ -75,15 +66,9 @@ class LayerChain {
 
  private:
   void Add(std::unique_ptr<Layer> layer);
-  PackedConv LoadConv(const std::string& name, size_t cout, size_t cin);
-  DenseWeights LoadDense(const std::string& name, size_t out, size_t in);
-  NormWeights LoadNorm(const std::string& name, size_t channels);
-
-  Buffer OnDevice(const std::vector<float>& values);
 
   Backend& backend_;
-  const TensorTable& tensors_;
-  std::string prefix_;
+  const LayerWeights weights_;
   Map first_, current_;       // shapes while the chain is built
   size_t current_index_ = 0;  // which buffer holds the current map
   std::vector<std::unique_ptr<Layer>> layers_;

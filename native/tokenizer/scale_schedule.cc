@@ -1,4 +1,4 @@
-#include "native/model/scale_schedule.h"
+#include "native/tokenizer/scale_schedule.h"
 
 #include <utility>
 

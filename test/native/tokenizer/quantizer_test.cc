@@ -1,4 +1,6 @@
 // What the golden models do not reach: every count of residual convolutions, refusals.
+#include "native/tokenizer/quantizer.h"
+
 #include <gtest/gtest.h>
 
 #include <cmath>
@@ -9,7 +11,6 @@
 
 #include "native/backend/cpu/cpu_backend.h"
 #include "native/base/error.h"
-#include "native/model/vae.h"
 
 namespace nextscale {
 namespace {
@@ -19,14 +20,15 @@ namespace {
 class ConstantTokenizer {
  public:
   ConstantTokenizer(size_t num_scales, size_t num_residual_convs, float weight = 0.0f) {
+    config = {.codebook_size = 2,
+              .code_dim = 1,
+              .num_residual_convs = num_residual_convs,
+              .residual_mix = 0.5f,
+              .channels = 32,
+              .multipliers = {1},
+              .num_res_blocks = 1,
+              .sides = {}};
     for (size_t side = 1; side <= num_scales; ++side) config.sides.push_back(side);
-    config.vae = {.codebook_size = 2,
-                  .code_dim = 1,
-                  .num_residual_convs = num_residual_convs,
-                  .residual_mix = 0.5f,
-                  .channels = 32,
-                  .multipliers = {1},
-                  .num_res_blocks = 1};
     Add("vae.quantize.embedding.weight", {2, 1}, {0.0f, 0.0f});
     for (size_t i = 0; i < (num_residual_convs == 0 ? num_scales : num_residual_convs); ++i) {
       std::string name = "vae.quantize.quant_resi.";
@@ -44,7 +46,7 @@ class ConstantTokenizer {
     view.shape = std::move(shape);
     tensors.Add(name, view);
   }
-  ModelConfig config;
+  TokenizerConfig config;
   TensorTable tensors;
 
  private:
@@ -79,7 +81,7 @@ TEST(QuantizerTest, ResidualConvOfEveryScale) {
 // With no mixing the reference has no residual convolutions at all.
 TEST(QuantizerTest, WithoutResidualConvs) {
   ConstantTokenizer tokenizer(2, 4);
-  tokenizer.config.vae.residual_mix = 0.0f;
+  tokenizer.config.residual_mix = 0.0f;
   TensorTable only_codes;
   const std::vector<float> codes = {0.0f, 3.0f};
   TensorView view;
@@ -109,8 +111,7 @@ TEST(QuantizerTest, Refuses) {
   Quantizer quantizer(backend, tokenizer.config, tokenizer.tensors);
   std::vector<float> f_hat(9);
   for (const int32_t token : {2, 3, std::numeric_limits<int32_t>::max()}) {
-    EXPECT_EQ(CodeOf([&] { quantizer.AddScale(0, &token, f_hat.data()); }), ErrorCode::kInvalidArgument)
-        << token;
+    EXPECT_EQ(CodeOf([&] { quantizer.AddScale(0, &token, f_hat.data()); }), ErrorCode::kInvalidArgument) << token;
   }
   EXPECT_EQ(CodeOf([&] {
               const ConstantTokenizer other(3, 1);  // other names

@@ -1,4 +1,4 @@
-#include "native/generate/preview.h"
+#include "native/tokenizer/preview.h"
 
 #include <algorithm>
 

@@ -1,10 +1,11 @@
 // Multi-scale residual quantization (reference: models/quant.py, VectorQuantizer2).
+#include "native/tokenizer/quantizer.h"
+
 #include <algorithm>
 #include <cmath>
 #include <string>
 
 #include "native/base/error.h"
-#include "native/model/vae.h"
 
 namespace nextscale {
 namespace {
@@ -41,27 +42,28 @@ std::string ResidualConvName(size_t index, size_t num_residual_convs) {
 }  // namespace
 
 struct Quantizer::Impl {
-  Impl(Backend& its_backend, const ModelConfig& config, const TensorTable& tensors)
+  Impl(Backend& its_backend, const TokenizerConfig& config, const TensorTable& tensors)
       : backend(its_backend),
         sides(config.sides),
-        mix(std::abs(config.vae.residual_mix)),
+        mix(std::abs(config.residual_mix)),
         side(config.side()),
-        dim(config.vae.code_dim) {
-    codebook = backend.MakeCodebook(tensors.Floats("vae.quantize.embedding.weight", {config.vae.codebook_size, dim}),
-                                    config.vae.codebook_size, dim);
+        dim(config.code_dim) {
+    codebook = backend.MakeCodebook(tensors.Floats("vae.quantize.embedding.weight", {config.codebook_size, dim}),
+                                    config.codebook_size, dim);
     const size_t latent_bytes = side * side * dim * sizeof(float);
     rest = backend.Allocate(latent_bytes, kWhat);
     rows = backend.Allocate(latent_bytes, kWhat);
     if (mix > 1e-6f) {  // else the reference has nn.Identity and no tensors
-      const size_t num_convs = config.vae.num_residual_convs == 0 ? config.num_scales() : config.vae.num_residual_convs;
+      const size_t num_convs = config.num_residual_convs == 0 ? config.num_scales() : config.num_residual_convs;
       for (size_t i = 0; i < num_convs; ++i) {
-        const std::string name = ResidualConvName(i, config.vae.num_residual_convs);
+        const std::string name = ResidualConvName(i, config.num_residual_convs);
         const std::string weight = name + ".weight";
         residual_convs.push_back(backend.PackConv(tensors.Get(weight, {dim, dim, 3, 3}),
                                                   tensors.Floats(name + ".bias", {dim}), weight.c_str(),
                                                   ConvUse::kLatent));
       }
-      for (size_t k = 0; k < sides.size(); ++k) conv_of_scale.push_back(ResidualConvOfScale(k, sides.size(), num_convs));
+      for (size_t k = 0; k < sides.size(); ++k)
+        conv_of_scale.push_back(ResidualConvOfScale(k, sides.size(), num_convs));
     }
     size_t workspace_floats = 0;
     for (size_t k = 0; k < sides.size(); ++k) {
@@ -120,7 +122,7 @@ struct Quantizer::Impl {
   Buffer workspace;
 };
 
-Quantizer::Quantizer(Backend& backend, const ModelConfig& config, const TensorTable& tensors)
+Quantizer::Quantizer(Backend& backend, const TokenizerConfig& config, const TensorTable& tensors)
     : impl_(std::make_unique<Impl>(backend, config, tensors)) {}
 Quantizer::~Quantizer() = default;
 

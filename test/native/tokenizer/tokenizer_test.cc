@@ -1,7 +1,7 @@
 // The tokenizer against recorded results of the reference. The model's weights come from a safetensors file (made from
 // the fixtures' .pth by the converter, tensors "vae.…"), whose path is in the environment; without it the case is
 // skipped, and the same numbers are checked through the addon.
-#include "native/model/vae.h"
+#include "native/tokenizer/tokenizer.h"
 
 #include <gtest/gtest.h>
 
@@ -15,8 +15,8 @@
 
 #include "native/backend/cpu/cpu_backend.h"
 #include "native/base/error.h"
-#include "native/generate/preview.h"
 #include "native/io/safetensors.h"
+#include "native/tokenizer/preview.h"
 
 namespace nextscale {
 namespace {
@@ -24,40 +24,35 @@ namespace {
 struct GoldenCase {
   const char* name;      // folder in test/golden
   const char* variable;  // environment variable with the path of the weights
-  ModelConfig config;
+  TokenizerConfig config;
 };
 
 void PrintTo(const GoldenCase& golden, std::ostream* out) { *out << golden.name; }
 
-ModelConfig Config(VaeConfig vae, std::vector<size_t> sides) {
-  ModelConfig config;
-  config.vae = std::move(vae);
-  config.sides = std::move(sides);
-  return config;
-}
-
 GoldenCase TinyCase() {
-  return {"tiny", "NEXTSCALE_GOLDEN_TINY_SAFETENSORS",
-          Config({.codebook_size = 64,
-                  .code_dim = 8,
-                  .num_residual_convs = 4,
-                  .residual_mix = 0.5f,
-                  .channels = 32,
-                  .multipliers = {1, 1, 2},
-                  .num_res_blocks = 1},
-                 {1, 2, 3, 4, 6, 8})};
+  return {"tiny",
+          "NEXTSCALE_GOLDEN_TINY_SAFETENSORS",
+          {.codebook_size = 64,
+           .code_dim = 8,
+           .num_residual_convs = 4,
+           .residual_mix = 0.5f,
+           .channels = 32,
+           .multipliers = {1, 1, 2},
+           .num_res_blocks = 1,
+           .sides = {1, 2, 3, 4, 6, 8}}};
 }
 
 GoldenCase TinySharedCase() {
-  return {"tiny-shared", "NEXTSCALE_GOLDEN_TINY_SHARED_SAFETENSORS",
-          Config({.codebook_size = 50,
-                  .code_dim = 6,
-                  .num_residual_convs = 1,
-                  .residual_mix = 0.5f,
-                  .channels = 32,
-                  .multipliers = {1, 2},
-                  .num_res_blocks = 1},
-                 {1, 2, 4})};
+  return {"tiny-shared",
+          "NEXTSCALE_GOLDEN_TINY_SHARED_SAFETENSORS",
+          {.codebook_size = 50,
+           .code_dim = 6,
+           .num_residual_convs = 1,
+           .residual_mix = 0.5f,
+           .channels = 32,
+           .multipliers = {1, 2},
+           .num_res_blocks = 1,
+           .sides = {1, 2, 4}}};
 }
 
 double LargestDifference(const std::vector<float>& a, const float* b) {
@@ -74,7 +69,7 @@ std::string GoldenFolder() {
   return folder != nullptr ? folder : "test/golden";
 }
 
-class VaeGoldenTest : public testing::TestWithParam<GoldenCase> {
+class TokenizerGoldenTest : public testing::TestWithParam<GoldenCase> {
  protected:
   static constexpr double kTolerance = 1e-4;  // of latents and images, absolute (test/golden/README.md)
   static constexpr size_t kImages = 2;
@@ -86,15 +81,15 @@ class VaeGoldenTest : public testing::TestWithParam<GoldenCase> {
     expected_ = std::make_unique<SafetensorsFile>(GoldenFolder() + "/" + GetParam().name + "/expected.safetensors");
   }
 
-  const ModelConfig& config() const { return GetParam().config; }
-  size_t latent_floats() const { return config().vae.code_dim * config().side() * config().side(); }
-  size_t image_floats() const { return 3 * config().image_side() * config().image_side(); }
+  const TokenizerConfig& config() const { return GetParam().config; }
+  size_t latent_floats() const { return config().latent_numbers(); }
+  size_t image_floats() const { return config().image_numbers(); }
   size_t tokens_of(size_t k) const { return config().sides[k] * config().sides[k]; }
 
   // rows [pixels, E] as the reference has them: [E, pixels].
   std::vector<float> Planar(const std::vector<float>& rows) const {
     std::vector<float> planar(rows.size());
-    ToPlanar(rows.data(), rows.size() / config().vae.code_dim, config().vae.code_dim, planar.data());
+    ToPlanar(rows.data(), rows.size() / config().code_dim, config().code_dim, planar.data());
     return planar;
   }
 
@@ -108,7 +103,7 @@ class VaeGoldenTest : public testing::TestWithParam<GoldenCase> {
   CpuBackend backend_{2};
 };
 
-TEST_P(VaeGoldenTest, AccumulatesAndDecodes) {
+TEST_P(TokenizerGoldenTest, AccumulatesAndDecodes) {
   Quantizer quantizer(backend_, config(), weights_->table());
   Decoder decoder(backend_, config(), weights_->table());
   for (size_t image = 0; image < kImages; ++image) {
@@ -119,7 +114,7 @@ TEST_P(VaeGoldenTest, AccumulatesAndDecodes) {
       quantizer.AddScale(k, tokens.data() + image * tokens_of(k), f_hat.data());
       ExpectNear(scale + "/f_hat", image, Planar(f_hat));
       if (k + 1 == config().num_scales()) continue;
-      const size_t count = tokens_of(k + 1), dim = config().vae.code_dim;
+      const size_t count = tokens_of(k + 1), dim = config().code_dim;
       std::vector<float> rows(count * dim);
       quantizer.NextInput(k + 1, f_hat.data(), rows.data());
       ExpectNear(scale + "/next_input", image, Planar(rows));
@@ -130,7 +125,7 @@ TEST_P(VaeGoldenTest, AccumulatesAndDecodes) {
   }
 }
 
-TEST_P(VaeGoldenTest, EncodesAndReconstructs) {
+TEST_P(TokenizerGoldenTest, EncodesAndReconstructs) {
   Quantizer quantizer(backend_, config(), weights_->table());
   Encoder encoder(backend_, config(), weights_->table());
   Decoder decoder(backend_, config(), weights_->table());
@@ -158,18 +153,18 @@ TEST_P(VaeGoldenTest, EncodesAndReconstructs) {
 
 // The bundled tokenizer on 500 held-out images of 130 tokens. A near tie may go the other way, and changes what follows
 // it in that image: at most one image in a hundred may differ.
-TEST(VaeDigitsTest, TokenizesHeldOutImages) {
+TEST(TokenizerDigitsTest, TokenizesHeldOutImages) {
   const char* path = std::getenv("NEXTSCALE_GOLDEN_DIGITS_SAFETENSORS");
   if (path == nullptr) GTEST_SKIP() << "NEXTSCALE_GOLDEN_DIGITS_SAFETENSORS is not set";
   const SafetensorsFile weights(path), expected(GoldenFolder() + "/digits/expected.safetensors");
-  const ModelConfig config = Config({.codebook_size = 512,
-                                     .code_dim = 8,
-                                     .num_residual_convs = 4,
-                                     .residual_mix = 0.5f,
-                                     .channels = 32,
-                                     .multipliers = {1, 1, 2},
-                                     .num_res_blocks = 1},
-                                    {1, 2, 3, 4, 6, 8});
+  const TokenizerConfig config = {.codebook_size = 512,
+                                  .code_dim = 8,
+                                  .num_residual_convs = 4,
+                                  .residual_mix = 0.5f,
+                                  .channels = 32,
+                                  .multipliers = {1, 1, 2},
+                                  .num_res_blocks = 1,
+                                  .sides = {1, 2, 3, 4, 6, 8}};
   CpuBackend backend(2);
   Quantizer quantizer(backend, config, weights.table());
   Encoder encoder(backend, config, weights.table());
@@ -191,7 +186,7 @@ TEST(VaeDigitsTest, TokenizesHeldOutImages) {
   RecordProperty("different_images", static_cast<int>(different));
 }
 
-INSTANTIATE_TEST_SUITE_P(Golden, VaeGoldenTest, testing::Values(TinyCase(), TinySharedCase()),
+INSTANTIATE_TEST_SUITE_P(Golden, TokenizerGoldenTest, testing::Values(TinyCase(), TinySharedCase()),
                          [](const auto& info) { return info.index == 0 ? "tiny" : "tiny_shared"; });
 
 }  // namespace
