@@ -7,7 +7,7 @@ import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { convertCheckpoint, inspectCheckpoint, tokenizerFingerprint } from "../lib/checkpoint/index.js";
 import { readSafetensors } from "../lib/checkpoint/safetensors.js";
-import { epochOrder, requireTokenizer, TokenSet } from "../lib/data/index.js";
+import { epochOrder, requireTokens, TokenSet } from "../lib/data/index.js";
 import { type Manifest, parseManifest } from "../lib/data/manifest.js";
 import { philox, RandomStream } from "../lib/data/philox.js";
 import { encodeShard, layoutOf } from "../lib/data/shard.js";
@@ -350,9 +350,9 @@ describe("which tokenizer", () => {
 
   test("tokens of another tokenizer, codebook or pyramid are refused, with both sides named", () => {
     const model = { architecture, tokenizerFingerprint: "aa" };
-    expect(() => requireTokenizer(set, model)).not.toThrow();
+    expect(() => requireTokens("t", set, model, "the model")).not.toThrow();
     const refused = (parts: object, found: string, expected: string) =>
-      expect(() => requireTokenizer({ ...set, ...parts }, model)).toThrow(
+      expect(() => requireTokens("t", { ...set, ...parts }, model, "the model")).toThrow(
         expect.objectContaining({
           code: "INVALID_TOKENS",
           found: expect.stringContaining(found),

@@ -141,7 +141,7 @@ test("the report has a sheet of samples for each depth, drawn by the exported mo
   const png = Buffer.from(images[0]![1]!, "base64");
   expect(await Image.from(png)).toMatchObject({ width: 5 * 6 + 4 * 2, height: 6 }); // five of 6 x 6, two pixels apart
   await using opened = await loadModel(model);
-  expect(opened).toMatchObject({ depths: [2, 3, 4], bridge: 1, labels: ["a", "b", "c"] });
+  expect(opened).toMatchObject({ depths: [2, 3, 4], bridge: 1, classNames: ["a", "b", "c"] });
 });
 
 describe("stopping", () => {

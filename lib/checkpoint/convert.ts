@@ -1,16 +1,16 @@
 /** Any checkpoint -> one safetensors file that the core maps. Tensors are streamed: memory does not depend on their size. */
 
-import { type FileHandle, open, rename, rm, stat } from "node:fs/promises";
-import { dirname } from "node:path";
+import { type FileHandle, stat } from "node:fs/promises";
 import { InvalidOptionError, IoError, NotFiniteError } from "../errors.js";
-import { temporaryName } from "../files/atomic-file.js";
+import { replaceFile, writeAll } from "../files/atomic-file.js";
+import { safetensorsLayout } from "../files/safetensors.js";
 import type { DType, TensorEntry } from "../native/contract.js";
 import { bytesOf, numElements, storedDType } from "./dtype.js";
 import { checkNotes, formatMetadata, METADATA_KEY, type ModelNotes } from "./metadata.js";
 import { type Checkpoint, openCheckpoint } from "./open.js";
 import { type ConvertOptions, NOTE_KEYS, resolveConvertOptions } from "./options.js";
 import { bitsOf, convert, findNonFinite } from "./round.js";
-import { type FileSource, ioError, throwIfAborted, withFiles } from "./source.js";
+import { type FileSource, throwIfAborted, withFiles } from "./source.js";
 
 export interface ConvertResult {
   output: string;
@@ -45,16 +45,10 @@ export async function writeModel(model: ModelTensors, notes: ModelNotes, options
   const { output, signal } = options;
   const plan = planFile(model, notes, options.dtype);
   await requireWritable(output);
-  const temporary = temporaryName(output);
-  try {
-    await withFiles(model.files, (files) => writeFile(temporary, plan, files, options));
+  await replaceFile(output, async (file) => {
+    await withFiles(model.files, (files) => writeTensors(file, plan, files, options));
     throwIfAborted(signal, "the conversion");
-    await rename(temporary, output);
-    await syncFolder(dirname(output));
-  } catch (error) {
-    await rm(temporary, { force: true }).catch(() => undefined); // the first failure is the one to report
-    throw ioError("cannot write", output, error);
-  }
+  });
   return plan.bytes;
 }
 
@@ -90,21 +84,15 @@ function planFile(checkpoint: ModelTensors, notes: ModelNotes, dtype: DType | un
   });
   const rank = ({ bytes, dtype: format }: Target) => (bytes % ALIGNMENT === 0 ? 0 : format === "f32" ? 1 : 2);
   targets.sort((a, b) => rank(a) - rank(b)); // stable: otherwise the order of the source
-  const entries: [string, unknown][] = [
-    ["__metadata__", { format: "pt", [METADATA_KEY]: formatMetadata({ ...notes, architecture: checkpoint.config }) }],
-  ];
-  let position = 0;
-  for (const { source, dtype: format, bytes } of targets) {
-    const place = { dtype: storedDType(format), shape: source.shape, data_offsets: [position, position + bytes] };
-    entries.push([source.name, place]);
-    position += bytes;
-  }
-  const json = Buffer.from(JSON.stringify(Object.fromEntries(entries)));
-  const padded = Math.ceil((8 + json.length) / ALIGNMENT) * ALIGNMENT;
-  const header = Buffer.alloc(padded, " ");
-  header.writeBigUInt64LE(BigInt(padded - 8), 0);
-  json.copy(header, 8);
-  return { header, targets, bytes: padded + position };
+  const tensors = targets.map(({ source: { name, shape }, dtype: format, bytes }) => {
+    return { name, dtype: storedDType(format), shape, bytes };
+  });
+  const metadata = {
+    format: "pt",
+    [METADATA_KEY]: formatMetadata({ ...notes, architecture: checkpoint.config }),
+  };
+  const { header, fileBytes } = safetensorsLayout(tensors, { alignment: ALIGNMENT, metadata });
+  return { header, targets, bytes: fileBytes };
 }
 
 /** Weights of linear layers and of the convolutions of encoder and decoder. */
@@ -113,23 +101,22 @@ function isMatrix({ name, shape }: TensorEntry): boolean {
   return !/\.(class_emb|lvl_embed)\.|\.quantize\./.test(name);
 }
 
-async function writeFile(path: string, plan: FilePlan, files: FileSource[], options: WriteOptions): Promise<void> {
-  const file = await open(path, "wx");
-  try {
-    await writeAll(file, plan.header);
-    let written = plan.header.length;
-    const scratch = new Scratch();
-    for (const target of plan.targets) {
-      for await (const bytes of streamTensor(target, files[target.source.file]!, scratch)) {
-        throwIfAborted(options.signal, "the conversion");
-        await writeAll(file, bytes);
-        written += bytes.length;
-        options.onProgress?.(written / plan.bytes, target.source.name);
-      }
+async function writeTensors(
+  file: FileHandle,
+  plan: FilePlan,
+  files: FileSource[],
+  options: WriteOptions,
+): Promise<void> {
+  await writeAll(file, plan.header);
+  let written = plan.header.length;
+  const scratch = new Scratch();
+  for (const target of plan.targets) {
+    for await (const bytes of streamTensor(target, files[target.source.file]!, scratch)) {
+      throwIfAborted(options.signal, "the conversion");
+      await writeAll(file, bytes);
+      written += bytes.length;
+      options.onProgress?.(written / plan.bytes, target.source.name);
     }
-    await file.sync();
-  } finally {
-    await file.close();
   }
 }
 
@@ -172,24 +159,8 @@ async function* streamTensor(
   }
 }
 
-async function writeAll(file: FileHandle, bytes: Uint8Array): Promise<void> {
-  for (let done = 0; done < bytes.length; ) {
-    done += (await file.write(bytes, done, bytes.length - done)).bytesWritten;
-  }
-}
-
 /** An output that cannot be is refused before hours of work, not after. */
 async function requireWritable(output: string): Promise<void> {
   const stats = await stat(output).catch(() => null);
   if (stats?.isDirectory()) throw new IoError(`cannot write ${output}: it is a folder`);
-}
-
-/** Makes the rename survive a power cut, where the system lets a folder be synced. */
-async function syncFolder(path: string): Promise<void> {
-  try {
-    const folder = await open(path, "r");
-    await folder.sync().finally(() => folder.close());
-  } catch {
-    // Windows refuses; the file itself is safe
-  }
 }

@@ -2,6 +2,7 @@
 
 import { type FileHandle, open, stat } from "node:fs/promises";
 import { AbortError, InvalidCheckpointError, IoError } from "../errors.js";
+import { ioError } from "../files/io-error.js";
 
 /** Where a reader gets its bytes: a file, or memory in tests. */
 export interface ByteSource {
@@ -74,28 +75,10 @@ export async function withFiles<T>(paths: readonly string[], work: (files: FileS
   }
 }
 
-/** An IoError that names the path and the system's reason; errors of nextscale pass unchanged. */
-export function ioError(what: string, path: string, error: unknown): Error {
-  const code = (error as NodeJS.ErrnoException | null)?.code;
-  if (!(error instanceof Error) || typeof code !== "string" || !("syscall" in error)) return error as Error;
-  return new IoError(`${what} ${path}: ${REASONS[code] ?? error.message}`, { cause: error });
-}
-
 /** @throws AbortError whose cause is the signal's reason */
 export function throwIfAborted(signal: AbortSignal | undefined, what: string): void {
   if (signal?.aborted) throw new AbortError(`${what} was cancelled`, { cause: signal.reason });
 }
-
-const REASONS: Record<string, string> = {
-  ENOENT: "no such file or folder",
-  EACCES: "permission denied",
-  EPERM: "operation not permitted",
-  EROFS: "the file system is read-only",
-  EISDIR: "it is a folder",
-  ENOTDIR: "a part of the path is not a folder",
-  ENOSPC: "no space left on the device",
-  EMFILE: "too many open files",
-};
 
 function requireFile<T extends { isFile(): boolean; isDirectory(): boolean }>(path: string, stats: T): T {
   if (stats.isDirectory()) throw new IoError(`cannot read ${path}: it is a folder, a checkpoint file was expected`);

@@ -2,7 +2,7 @@
 
 import { InvalidTokensError } from "../errors.js";
 import type { Architecture } from "../values/architecture.js";
-import type { TokenSet } from "./token-set.js";
+import type { TokenSource } from "../values/token-source.js";
 
 /** The part of a model that decides. */
 export interface TokenReader {
@@ -13,25 +13,27 @@ export interface TokenReader {
 /**
  * Refuses tokens of another tokenizer or of other scales.
  *
+ * @param where they are: a folder, or the option that brought them
+ * @param whose who reads them, for the message
  * @throws InvalidTokensError
  */
-export function requireTokenizer(
-  { folder, sides, codebookSize, fingerprint }: Pick<TokenSet, "folder" | "sides" | "codebookSize" | "fingerprint">,
+export function requireTokens(
+  where: string,
+  { sides, codebookSize, fingerprint }: Pick<TokenSource, "sides" | "codebookSize" | "fingerprint">,
   { architecture, tokenizerFingerprint: own }: TokenReader,
+  whose: "the model" | "the base",
 ): void {
   if (codebookSize !== architecture.codebookSize) {
     const found = `tokens of a codebook of ${codebookSize}`;
-    throw new InvalidTokensError(folder, found, `a codebook of ${architecture.codebookSize}, the model's`);
+    throw new InvalidTokensError(where, found, `a codebook of ${architecture.codebookSize}, ${whose}'s`);
   }
   if (sides.join() !== architecture.sides.join()) {
-    throw new InvalidTokensError(folder, `scales of ${sides.join(", ")}`, `scales of ${architecture.sides.join(", ")}`);
+    const expected = `scales of ${architecture.sides.join(", ")}, ${whose}'s`;
+    throw new InvalidTokensError(where, `scales of ${sides.join(", ")}`, expected);
   }
   if (fingerprint !== own) {
     const found = `tokens of the tokenizer ${fingerprint.slice(0, 12)}`;
-    throw new InvalidTokensError(
-      folder,
-      found,
-      `tokens of ${own.slice(0, 12)}, the model's: tokenize again with this model`,
-    );
+    const expected = `tokens of ${own.slice(0, 12)}, ${whose}'s (tokens of another tokenizer mean other pictures: tokenize again with ${whose})`;
+    throw new InvalidTokensError(where, found, expected);
   }
 }

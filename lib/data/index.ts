@@ -1,6 +1,6 @@
 /** Images as tokens on disk: made once, read by training and evaluation. */
 
-export { requireTokenizer, type TokenReader } from "./fit.js";
+export { requireTokens, type TokenReader } from "./fit.js";
 export type { PictureSettings, SkippedFile } from "./manifest.js";
 export { epochOrder } from "./order.js";
 export { TokenSet, type TokenSetOptions } from "./token-set.js";

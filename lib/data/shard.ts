@@ -7,6 +7,8 @@
 import { createHash } from "node:crypto";
 import { TimeSlice } from "../base/time-slice.js";
 import { InvalidTokensError } from "../errors.js";
+import { safetensorsLayout } from "../files/safetensors.js";
+import { firstOutside } from "../values/tokens.js";
 
 export interface ShardShape {
   /** Images. */
@@ -29,16 +31,12 @@ export function layoutOf({ count, numTokens, codebookSize }: ShardShape): ShardL
   const labelBytes = 4 * count;
   const tokenBytes = bytesPerToken * count * numTokens;
   const dtype = bytesPerToken === 2 ? "U16" : "I32";
-  const json = JSON.stringify({
-    labels: { dtype: "I32", shape: [count], data_offsets: [0, labelBytes] },
-    tokens: { dtype, shape: [count, numTokens], data_offsets: [labelBytes, labelBytes + tokenBytes] },
-  });
-  const text = json.padEnd(8 * Math.ceil(json.length / 8)); // the data begins at a multiple of 8 bytes
-  const header = Buffer.alloc(8 + text.length);
-  header.writeBigUInt64LE(BigInt(text.length), 0);
-  header.write(text, 8, "latin1");
-  const tokensOffset = header.length + labelBytes;
-  return { header, labelsOffset: header.length, tokensOffset, bytesPerToken, fileBytes: tokensOffset + tokenBytes };
+  const tensors = [
+    { name: "labels", dtype: "I32", shape: [count], bytes: labelBytes },
+    { name: "tokens", dtype, shape: [count, numTokens], bytes: tokenBytes },
+  ];
+  const { header, fileBytes } = safetensorsLayout(tensors, { alignment: 8 });
+  return { header, labelsOffset: header.length, tokensOffset: header.length + labelBytes, bytesPerToken, fileBytes };
 }
 
 /** Bytes of a shard file. Tokens must be in `0 .. codebookSize-1`. */
@@ -67,12 +65,12 @@ export function decodeTokens(
 ): void {
   const width = codebookSize <= 65_536 ? 2 : 4;
   for (let offset = 0, index = at; offset < bytes.length; offset += width, index++) {
-    const token = width === 2 ? bytes.readUInt16LE(offset) : bytes.readInt32LE(offset);
-    if (token < 0 || token >= codebookSize) {
-      throw new InvalidTokensError(path, `the token ${token}`, `tokens in 0..${codebookSize - 1}`);
-    }
-    out[index] = token;
+    out[index] = width === 2 ? bytes.readUInt16LE(offset) : bytes.readInt32LE(offset);
   }
+  const decoded = out.subarray(at, at + bytes.length / width);
+  const bad = firstOutside(decoded, codebookSize);
+  if (bad < 0) return;
+  throw new InvalidTokensError(path, `the token ${decoded[bad]}`, `tokens in 0..${codebookSize - 1}`);
 }
 
 /** Labels of `bytes`, each checked. @throws InvalidTokensError */

@@ -1,6 +1,6 @@
 /** Teacher-forced passes over images of a token set: one depth per scale in, means over all images out. */
 
-import { requireTokenizer, TokenSet } from "../data/index.js";
+import { requireTokens, TokenSet } from "../data/index.js";
 import { type ClassMap, mapClasses } from "../labels/index.js";
 import type { Model } from "../model/model.js";
 import { checkTokensOption, type EvaluateContext, type ResolvedScoring } from "../options/evaluate.js";
@@ -19,7 +19,7 @@ export interface Loss {
 export async function openTokensFor(model: Model, tokens: unknown): Promise<TokenSet> {
   const checked = checkTokensOption(tokens);
   const set = typeof checked === "string" ? await TokenSet.open(checked) : (checked as TokenSet);
-  requireTokenizer(set, model);
+  requireTokens(set.folder, set, model, "the model");
   return set;
 }
 

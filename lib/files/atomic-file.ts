@@ -1,9 +1,12 @@
 /** Files that are there completely or not at all: written beside their place, then renamed into it. */
 
 import { randomBytes } from "node:crypto";
-import { open, rename, rm } from "node:fs/promises";
+import * as fs from "node:fs/promises";
 import { basename, dirname, join } from "node:path";
-import { IoError } from "../errors.js";
+import { ioError } from "./io-error.js";
+
+/** The part of node:fs/promises that writes; tests hand in one that fails. */
+export type Files = Pick<typeof fs, "open" | "rename" | "rm">;
 
 /** A name beside `path` that nothing else uses; on the same file system, so that a rename is atomic. */
 export function temporaryName(path: string): string {
@@ -12,17 +15,63 @@ export function temporaryName(path: string): string {
 
 /** Writes or replaces `path`. Whatever fails, no half of it is left. Throws an IoError. */
 export async function writeAtomically(path: string, bytes: Uint8Array): Promise<void> {
+  await replace(path, (file) => file.writeFile(bytes), fs);
+}
+
+/**
+ * Writes or replaces `path` with what `write` puts into the file, and brings it to the disk before the rename: whatever fails and
+ * whenever the process is killed, what was there before stays, or the new file is whole. Throws what `write` throws, or an IoError.
+ */
+export async function replaceFile<T>(
+  path: string,
+  write: (file: fs.FileHandle) => Promise<T>,
+  files: Files = fs,
+): Promise<T> {
+  const result = await replace(
+    path,
+    async (file) => {
+      const written = await write(file);
+      await file.sync();
+      return written;
+    },
+    files,
+  );
+  await syncFolder(dirname(path));
+  return result;
+}
+
+async function replace<T>(path: string, write: (file: fs.FileHandle) => Promise<T>, files: Files): Promise<T> {
   const temporary = temporaryName(path);
   try {
-    const file = await open(temporary, "wx");
+    const file = await files.open(temporary, "wx");
+    let result: T;
     try {
-      await file.writeFile(bytes);
+      result = await write(file);
     } finally {
       await file.close();
     }
-    await rename(temporary, path);
-  } catch (cause) {
-    await rm(temporary, { force: true }).catch(() => undefined); // the first failure is the one to report
-    throw new IoError(`cannot write ${path}: ${(cause as Error).message}`, { cause });
+    await files.rename(temporary, path);
+    return result;
+  } catch (error) {
+    await files.rm(temporary, { force: true }).catch(() => undefined); // the first failure is the one to report
+    throw ioError("cannot write", path, error);
+  }
+}
+
+/** Makes a rename survive a power cut, where the system lets a folder be synced. */
+async function syncFolder(path: string): Promise<void> {
+  try {
+    const folder = await fs.open(path, "r");
+    await folder.sync().finally(() => folder.close());
+  } catch {
+    // Windows refuses; the file itself is safe
+  }
+}
+
+/** All of `bytes`, from `at` on; without `at` behind what was written before. */
+export async function writeAll(file: fs.FileHandle, bytes: Uint8Array, at?: number): Promise<void> {
+  for (let done = 0; done < bytes.length; ) {
+    const position = at === undefined ? null : at + done;
+    done += (await file.write(bytes, done, bytes.length - done, position)).bytesWritten;
   }
 }

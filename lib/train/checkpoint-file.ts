@@ -5,13 +5,13 @@
  */
 
 import { createHash, type Hash } from "node:crypto";
-import * as fs from "node:fs/promises";
-import { dirname } from "node:path";
+import type { FileHandle } from "node:fs/promises";
 import { TimeSlice } from "../base/time-slice.js";
 import { readSafetensors } from "../checkpoint/safetensors.js";
-import { FileSource, ioError } from "../checkpoint/source.js";
+import { FileSource } from "../checkpoint/source.js";
 import { InvalidCheckpointError } from "../errors.js";
-import { temporaryName } from "../files/atomic-file.js";
+import { type Files, replaceFile, writeAll } from "../files/atomic-file.js";
+import { safetensorsLayout } from "../files/safetensors.js";
 import type { NativeTrainer, TrainerArray } from "../native/contract.js";
 
 /** What a resumed run must know beside the tensors. */
@@ -23,9 +23,6 @@ export interface TrainState {
   /** Moving average of the loss by depth: for display only. */
   averages: Record<number, number>;
 }
-
-/** The part of node:fs/promises that writes; tests hand in one that fails. */
-export type Files = Pick<typeof fs, "open" | "rename" | "rm">;
 
 const FORMAT = "nextscale.training";
 const VERSION = 1;
@@ -47,29 +44,13 @@ export async function writeCheckpoint(
   trainer: NativeTrainer,
   state: TrainState,
   average: boolean,
-  files: Files = fs,
+  files?: Files,
 ): Promise<number> {
-  const temporary = temporaryName(path);
-  try {
-    const file = await files.open(temporary, "wx");
-    let bytes: number;
-    try {
-      bytes = await writeContent(file, trainer, state, average);
-      await file.sync();
-    } finally {
-      await file.close();
-    }
-    await files.rename(temporary, path);
-    await syncFolder(dirname(path));
-    return bytes;
-  } catch (error) {
-    await files.rm(temporary, { force: true }).catch(() => undefined); // the first failure is the one to report
-    throw ioError("cannot write", path, error);
-  }
+  return replaceFile(path, (file) => writeContent(file, trainer, state, average), files);
 }
 
 async function writeContent(
-  file: fs.FileHandle,
+  file: FileHandle,
   trainer: NativeTrainer,
   state: TrainState,
   average: boolean,
@@ -92,19 +73,13 @@ async function writeContent(
   return position;
 }
 
-async function writeHashed(file: fs.FileHandle, hash: Hash, bytes: Uint8Array, at: number): Promise<number> {
+async function writeHashed(file: FileHandle, hash: Hash, bytes: Uint8Array, at: number): Promise<number> {
   for (let done = 0; done < bytes.length; done += CHUNK) {
     const part = bytes.subarray(done, done + CHUNK);
     hash.update(part);
     await writeAll(file, part, at + done);
   }
   return bytes.length;
-}
-
-async function writeAll(file: fs.FileHandle, bytes: Uint8Array, at: number): Promise<void> {
-  for (let done = 0; done < bytes.length; ) {
-    done += (await file.write(bytes, done, bytes.length - done, at + done)).bytesWritten;
-  }
 }
 
 function headerOf(
@@ -114,21 +89,10 @@ function headerOf(
 ): Buffer {
   // The digest comes first, so that no other text of the header can be taken for it.
   const metadata = { sha256: NO_DIGEST, format: FORMAT, state: JSON.stringify({ version: VERSION, ...state }) };
-  const entries: [string, unknown][] = [["__metadata__", metadata]];
-  let position = 0;
-  for (const array of arrays) {
-    for (const { name, shape } of parameters) {
-      const end = position + 4 * countOf(shape);
-      entries.push([`${array}.${name}`, { dtype: "F32", shape, data_offsets: [position, end] }]);
-      position = end;
-    }
-  }
-  const json = Buffer.from(JSON.stringify(Object.fromEntries(entries)));
-  const padded = Math.ceil((8 + json.length) / ALIGNMENT) * ALIGNMENT;
-  const header = Buffer.alloc(padded, " ");
-  header.writeBigUInt64LE(BigInt(padded - 8), 0);
-  json.copy(header, 8);
-  return header;
+  const tensors = arrays.flatMap((array) =>
+    parameters.map(({ name, shape }) => ({ name: `${array}.${name}`, dtype: "F32", shape, bytes: 4 * countOf(shape) })),
+  );
+  return safetensorsLayout(tensors, { alignment: ALIGNMENT, metadata }).header;
 }
 
 const DIGEST_KEY = '{"__metadata__":{"sha256":"';
@@ -227,16 +191,6 @@ function countOf(shape: readonly number[]): number {
 
 function bytesOf({ buffer, byteOffset, byteLength }: Float32Array): Uint8Array {
   return new Uint8Array(buffer, byteOffset, byteLength);
-}
-
-/** Makes the rename survive a power cut, where the system lets a folder be synced. */
-async function syncFolder(path: string): Promise<void> {
-  try {
-    const folder = await fs.open(path, "r");
-    await folder.sync().finally(() => folder.close());
-  } catch {
-    // Windows refuses; the file itself is safe
-  }
 }
 
 function damaged(path: string, found: string, cause?: unknown): InvalidCheckpointError {

@@ -2,7 +2,7 @@
 
 import { createReadStream } from "node:fs";
 import * as fs from "node:fs/promises";
-import { ioError } from "../checkpoint/source.js";
+import { ioError } from "../files/io-error.js";
 import type { EvaluationMetrics, StepMetrics } from "./events.js";
 
 const LINE_BREAK = 10;

@@ -1,7 +1,7 @@
 /** Options, base and tokens -> everything that decides a run, as plain data: what run.json holds and what is hashed. */
 
 import { createHash } from "node:crypto";
-import { InvalidOptionError, InvalidTokensError } from "../errors.js";
+import { InvalidOptionError } from "../errors.js";
 import { type ClassMap, describeClassMap, isIdentity, mapClasses, mappedNames } from "../labels/index.js";
 import type { NativeConfig } from "../native/contract.js";
 import { defaultDepths, minDepth } from "../options/depth.js";
@@ -126,28 +126,6 @@ function bridgeOf({ bridge, ratio }: ResolvedTrainOptions, { notes, config }: Ba
     throw new InvalidOptionError("bridge", String(chosen), expected);
   }
   return chosen;
-}
-
-/** Tokens that do not belong to this base are refused, whatever their shape; their classes are for {@link classesOf}. */
-export function checkTokens(option: string, base: Base, tokens: TokenSource): void {
-  const { config, fingerprint } = base;
-  const where = tokens.folder ?? option;
-  if (tokens.sides.join() !== config.sides.join()) {
-    const found = `scales with sides ${tokens.sides.join(", ")}`;
-    throw new InvalidTokensError(where, found, `${config.sides.join(", ")}, those of the base`);
-  }
-  if (tokens.codebookSize !== config.codebookSize) {
-    const expected = `${config.codebookSize}, the codebook of the base`;
-    throw new InvalidTokensError(where, `a codebook of ${tokens.codebookSize}`, expected);
-  }
-  if (tokens.fingerprint !== fingerprint) {
-    const found = `tokens of another tokenizer (${tokens.fingerprint.slice(0, 12)})`;
-    throw new InvalidTokensError(
-      where,
-      found,
-      `tokens of the base's (${fingerprint.slice(0, 12)}): tokenize with the base`,
-    );
-  }
 }
 
 const named = ({ classes, folder }: TokenSource, option: string) => ({ classes, folder: folder ?? option });

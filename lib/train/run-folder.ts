@@ -10,17 +10,11 @@
 
 import * as fs from "node:fs/promises";
 import { join } from "node:path";
-import { ioError } from "../checkpoint/source.js";
 import { InvalidCheckpointError, InvalidOptionError, IoError } from "../errors.js";
-import { writeAtomically } from "../files/atomic-file.js";
+import { type Files, writeAtomically } from "../files/atomic-file.js";
+import { ioError } from "../files/io-error.js";
 import type { NativeTrainer } from "../native/contract.js";
-import {
-  type Files,
-  type OpenedCheckpoint,
-  openTrainingCheckpoint,
-  type TrainState,
-  writeCheckpoint,
-} from "./checkpoint-file.js";
+import { type OpenedCheckpoint, openTrainingCheckpoint, type TrainState, writeCheckpoint } from "./checkpoint-file.js";
 import type { TrainPlan } from "./recipe.js";
 
 /** What run.json holds. */

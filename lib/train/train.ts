@@ -1,18 +1,20 @@
 /** trainSupernet: options -> base, tokens, plan -> trainer -> run -> model and report. */
 
 import { availableMemory } from "node:process";
+import { requireTokens } from "../data/fit.js";
 import { AbortError, InternalError, InvalidOptionError, wrapNative } from "../errors.js";
+import type { Files } from "../files/atomic-file.js";
 import { loadBinding } from "../native/binding.js";
 import type { NativeAddon, NativeTrainer } from "../native/contract.js";
 import { type ResolvedTrainOptions, resolveTrainOptions, type TrainOptions } from "../options/train.js";
 import type { TokenSource } from "../values/token-source.js";
 import { type Base, openBase } from "./base.js";
-import { type Files, type OpenedCheckpoint, restore } from "./checkpoint-file.js";
+import { type OpenedCheckpoint, restore } from "./checkpoint-file.js";
 import type { EvaluationMetrics, MemoryFigures, TrainEvent } from "./events.js";
 import { exportCheckpoint } from "./export.js";
 import { type MemoryPlan, planMemory } from "./memory.js";
 import { linesUntil, MetricsFile, readMetrics } from "./metrics.js";
-import { batchOf, checkTokens, classesOf, differences, makePlan } from "./plan.js";
+import { batchOf, classesOf, differences, makePlan } from "./plan.js";
 import type { TrainPlan } from "./recipe.js";
 import { machineOf, recordOptions } from "./record.js";
 import { writeReport } from "./report.js";
@@ -100,8 +102,9 @@ async function prepare(
   const heldout = options.heldout === undefined ? null : await openTokens("heldout", options.heldout);
   const { heads, signal } = options;
   const base = await openBase(options.base, tokens, { heads, signal });
-  checkTokens("tokens", base, tokens);
-  if (heldout !== null) checkTokens("heldout", base, heldout);
+  const reader = { architecture: base.config, tokenizerFingerprint: base.fingerprint };
+  requireTokens(tokens.folder ?? "tokens", tokens, reader, "the base");
+  if (heldout !== null) requireTokens(heldout.folder ?? "heldout", heldout, reader, "the base");
   throwIfAborted(options.signal);
   const classes = classesOf(options, base, tokens, heldout);
   const { memory, budget } = chooseMemory(options, base, tokens, addon, record);

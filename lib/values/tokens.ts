@@ -73,11 +73,15 @@ export function checkedTokens(
   if (flat.length === 0 || flat.length % length !== 0) {
     throw new InvalidOptionError(option, `${flat.length} tokens`, `a multiple of ${length}, the tokens of one image`);
   }
-  for (let index = 0; index < flat.length; index++) {
-    const token = flat[index]!;
-    if (token < 0 || token >= codebookSize) {
-      throw new InvalidOptionError(`${option}[${index}]`, String(token), `a token in 0..${codebookSize - 1}`);
-    }
+  const bad = firstOutside(flat, codebookSize);
+  if (bad < 0) return flat;
+  throw new InvalidOptionError(`${option}[${bad}]`, String(flat[bad]), `a token in 0..${codebookSize - 1}`);
+}
+
+/** Place of the first token that no codebook of this size has, or -1. */
+export function firstOutside(tokens: Int32Array | Uint16Array, codebookSize: number): number {
+  for (let index = 0; index < tokens.length; index++) {
+    if (tokens[index]! < 0 || tokens[index]! >= codebookSize) return index;
   }
-  return flat;
+  return -1;
 }
