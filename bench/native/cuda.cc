@@ -17,8 +17,8 @@
 
 #include "bench/native/generation.h"
 #include "bench/native/random_model.h"
-#include "native/backend/cuda/cuda_backend.h"
-#include "native/backend/cuda/library.h"
+#include "native/backend/cuda/host/cuda_backend.h"
+#include "native/backend/cuda/host/kernel_library.h"
 #include "native/io/safetensors.h"
 
 namespace nextscale::bench {
@@ -58,7 +58,8 @@ double BestMs(Backend& backend, size_t count, const Task& task) {
 class Matrix {
  public:
   Matrix(size_t n, size_t k) : values_(n * k) {
-    for (size_t i = 0; i < values_.size(); ++i) values_[i] = static_cast<uint16_t>(0x3C00 + i % 61);  // bf16, about 0.01
+    for (size_t i = 0; i < values_.size(); ++i)
+      values_[i] = static_cast<uint16_t>(0x3C00 + i % 61);  // bf16, about 0.01
     view_.data = reinterpret_cast<const std::byte*>(values_.data());
     view_.dtype = DType::kBF16;
     view_.shape = {n, k};
@@ -108,7 +109,8 @@ void PrintLayers(Backend& backend, const ModelConfig& config, size_t batch, cons
     const char* name;
     size_t n, k;
   };
-  std::printf("\nlinear layers of one block, batch %zu: achieved TFLOP/s (share of the floor's rate)\n%8s", batch, "rows");
+  std::printf("\nlinear layers of one block, batch %zu: achieved TFLOP/s (share of the floor's rate)\n%8s", batch,
+              "rows");
   const Layer layers[] = {{"qkv", 3 * width, width}, {"proj", width, width}, {"fc1", mlp, width}, {"fc2", width, mlp}};
   for (const Layer& layer : layers) std::printf("%18s", layer.name);
   std::printf("\n");
@@ -127,8 +129,10 @@ void PrintLayers(Backend& backend, const ModelConfig& config, size_t batch, cons
 }
 
 // Bytes that a scale has to read at least: the weights of its blocks and of the head, and the cache.
-std::vector<double> ScaleBytes(const ModelConfig& config, size_t batch, const std::vector<int32_t>& depths, DType dtype) {
-  const double width = static_cast<double>(config.transformer.width), mlp = static_cast<double>(config.transformer.mlp_width);
+std::vector<double> ScaleBytes(const ModelConfig& config, size_t batch, const std::vector<int32_t>& depths,
+                               DType dtype) {
+  const double width = static_cast<double>(config.transformer.width),
+               mlp = static_cast<double>(config.transformer.mlp_width);
   const double element = static_cast<double>(DTypeBytes(dtype));
   std::vector<double> bytes;
   double keys = 0;
@@ -153,8 +157,8 @@ double TimeGeneration(Engine& engine, const ModelConfig& config, const Setting& 
   const std::vector<double> flops = ScaleFlops(config, batch, depths);
   const std::vector<double> bytes = ScaleBytes(config, batch, depths, setting.dtype);
   double floor = 0;
-  std::printf("\nbatch %zu, subnet %zu after %zu scales\n%6s %6s %10s %10s %7s\n", batch, subnet, setting.bridge, "side",
-              "depth", "ms", "floor ms", "ratio");
+  std::printf("\nbatch %zu, subnet %zu after %zu scales\n%6s %6s %10s %10s %7s\n", batch, subnet, setting.bridge,
+              "side", "depth", "ms", "floor ms", "ratio");
   for (size_t k = 0; k < flops.size(); ++k) {
     const double here = std::max(flops[k] / limits.flops_per_ms, bytes[k] / limits.bytes_per_ms);
     floor += here;
@@ -165,9 +169,10 @@ double TimeGeneration(Engine& engine, const ModelConfig& config, const Setting& 
   std::printf("%6s %6s %10.3f %10.3f %6.2f×   per image %.3f ms, decoder %.3f ms\n", "all", "", run.total_ms, floor,
               run.total_ms / floor, run.total_ms / images, run.decode_ms / images);
   if (json) {
-    std::printf("{\"depth\":%zu,\"subnet\":%zu,\"batch\":%zu,\"ms\":%.3f,\"floorMs\":%.3f,\"decodeMs\":%.3f,"
-                "\"poolPeakBytes\":%zu}\n",
-                setting.depth, subnet, batch, run.total_ms, floor, run.decode_ms, engine.Stats().pool.peak_bytes);
+    std::printf(
+        "{\"depth\":%zu,\"subnet\":%zu,\"batch\":%zu,\"ms\":%.3f,\"floorMs\":%.3f,\"decodeMs\":%.3f,"
+        "\"poolPeakBytes\":%zu}\n",
+        setting.depth, subnet, batch, run.total_ms, floor, run.decode_ms, engine.Stats().pool.peak_bytes);
   }
   return run.total_ms;
 }
@@ -217,7 +222,8 @@ int Main(Options options) {
   Engine engine(config, file->table(), engine_options, Open(setting), file, [](double) {});
   std::printf("\nopened in %.0f ms\n", MsSince(open_start));
   for (const size_t batch : batches) {
-    const double full = TimeGeneration(engine, config, setting, limits, batch, setting.depth, options.count("--json") != 0);
+    const double full =
+        TimeGeneration(engine, config, setting, limits, batch, setting.depth, options.count("--json") != 0);
     for (const size_t subnet : Numbers(text("--subnets", "16,8,4,2"))) {
       const double ms = TimeGeneration(engine, config, setting, limits, batch, subnet, options.count("--json") != 0);
       std::printf("gain of subnet %zu: %.2f×\n", subnet, full / ms);
@@ -233,8 +239,9 @@ int main(int argc, char** argv) {
   std::map<std::string, std::string> options;
   for (int i = 1; i + 1 < argc; i += 2) options[argv[i]] = argv[i + 1];
   if (argc == 2) {
-    std::printf("bench_cuda [--library FILE] [--device 0] [--depth 30] [--dtype bf16] [--batches 1,8,64] [--subnets "
-                "16,8,4,2]\n           [--bridge 6] [--repeat 5] [--weights FILE] [--pool-bytes N] [--json 1]\n");
+    std::printf(
+        "bench_cuda [--library FILE] [--device 0] [--depth 30] [--dtype bf16] [--batches 1,8,64] [--subnets "
+        "16,8,4,2]\n           [--bridge 6] [--repeat 5] [--weights FILE] [--pool-bytes N] [--json 1]\n");
     return 0;
   }
   try {

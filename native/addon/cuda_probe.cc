@@ -5,9 +5,9 @@
 #include "native/addon/error_map.h"
 #include "native/addon/values.h"
 #include "native/backend/cpu/cpu_backend.h"
-#include "native/backend/cuda/cuda_backend.h"
-#include "native/backend/cuda/library.h"
-#include "native/backend/cuda/self_check.h"
+#include "native/backend/cuda/host/cuda_backend.h"
+#include "native/backend/cuda/host/kernel_library.h"
+#include "native/backend/cuda/host/self_check.h"
 
 namespace nextscale::addon {
 namespace {

@@ -12,8 +12,8 @@
 #include "native/addon/tensor_files.h"
 #include "native/addon/values.h"
 #include "native/backend/cpu/cpu_backend.h"
-#include "native/backend/cuda/cuda_backend.h"
-#include "native/backend/cuda/library.h"
+#include "native/backend/cuda/host/cuda_backend.h"
+#include "native/backend/cuda/host/kernel_library.h"
 
 namespace nextscale::addon {
 namespace {

@@ -69,7 +69,8 @@ void AddCodes(Context& context, const AddCodesArgs& args) {
       Conv(context, conv);
     }
     float* f = args.f + image * pixels * dim;
-    const float *h = maps.upsampled, *y = maps.convolved;
+    // Without a convolution nothing stands where its result would.
+    const float *h = maps.upsampled, *y = args.residual_conv == nullptr ? maps.upsampled : maps.convolved;
     for (size_t p = 0; p < pixels; ++p, f += dim, h += maps.stride, y += maps.stride) {
       for (size_t e = 0; e < dim; ++e) f[e] += args.sign * (h[e] * (1.0f - r) + y[e] * r);
     }

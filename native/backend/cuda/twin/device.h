@@ -7,17 +7,13 @@
 #include <memory>
 #include <mutex>
 #include <new>
+#include <set>
 #include <string>
 #include <utility>
 
-#include "native/backend/cuda/attention_kernel.h"
-#include "native/backend/cuda/device.h"
-#include "native/backend/cuda/embed_kernel.h"
-#include "native/backend/cuda/kernel_list.h"
-#include "native/backend/cuda/linear_kernel.h"
-#include "native/backend/cuda/map_kernel.h"
-#include "native/backend/cuda/norm_kernel.h"
-#include "native/backend/cuda/sample_kernel.h"
+#include "native/backend/cuda/host/device.h"
+#include "native/backend/cuda/kernels/kernel_list.h"
+#include "native/backend/cuda/kernels/thread.h"
 #include "native/base/error.h"
 
 namespace nextscale::cuda {
@@ -31,6 +27,8 @@ struct TwinControl {
   // Counters.
   size_t bytes = 0, most_bytes = 0, num_allocations = 0;
   size_t launches = 0, lists_run = 0, graphs_made = 0, graphs_run = 0, waits = 0, copies = 0;
+  uint64_t bank_conflicts = 0;  // of ldmatrix
+  std::set<KernelId> kernels;   // that have run
 };
 
 class TwinDevice final : public Device {
@@ -93,8 +91,6 @@ class TwinDevice final : public Device {
     CheckAlive();
   }
 
-  uint64_t bank_conflicts() const { return machine_.bank_conflicts(); }
-
  private:
   struct TwinGraph final : Graph {
     explicit TwinGraph(const LaunchList& its_list) : list(its_list) {}
@@ -124,23 +120,12 @@ class TwinDevice final : public Device {
   void RunOne(const Launch& launch, const std::byte* bytes) {
     const twin_side::Machine::Grid grid{launch.shape.x, launch.shape.y, launch.shape.z};
     const int threads = static_cast<int>(launch.shape.threads);
-    switch (launch.kernel) {
-#define NS_CALL(name, Args, most_threads, blocks, function)                                                           \
-  case KernelId::k##name: {                                                                                           \
-    using namespace twin_side;                                                                                        \
-    Args args;                                                                                                        \
-    NS_CHECK(launch.args_bytes == sizeof args && threads <= static_cast<int>(most_threads));                          \
-    std::memcpy(&args, bytes, sizeof args);                                                                           \
-    machine_.Launch(grid, threads, launch.shape.shared_bytes, [&](const Thread& thread) { function(thread, args); }); \
-    return;                                                                                                           \
+    control_->kernels.insert(launch.kernel);
+    const uint64_t conflicts = machine_.bank_conflicts();
+    RunKernel(launch, bytes, grid, threads);
+    control_->bank_conflicts += machine_.bank_conflicts() - conflicts;
   }
-      NS_CUDA_KERNELS(NS_CALL)
-#undef NS_CALL
-      case KernelId::kCount:
-        break;
-    }
-    throw Error(ErrorCode::kInternal, "no such kernel");
-  }
+  void RunKernel(const Launch& launch, const std::byte* bytes, const twin_side::Machine::Grid& grid, int threads);
 
   std::shared_ptr<TwinControl> control_;
   twin_side::Machine machine_;

@@ -24,8 +24,8 @@
 #include <string>
 #include <vector>
 
-#include "native/backend/cuda/fragments.h"
-#include "native/backend/cuda/shapes.h"
+#include "native/backend/cuda/kernels/fragments.h"
+#include "native/backend/cuda/kernels/shapes.h"
 #include "native/base/error.h"
 #include "native/base/half.h"
 
@@ -405,7 +405,7 @@ class Thread {
     machine_.Meet(machine_.groups_[static_cast<size_t>(index_ / 128)], index_, index_ % 128, what, mine, all);
   }
   Machine::Products& products() const { return machine_.products_[static_cast<size_t>(index_ / 128)]; }
-  // Of sum i of a thread in the 64 × 128 sums of its warpgroup.
+  // The place of a thread's sum i among the 64 × 128 sums of its warpgroup.
   static size_t AtProduct(size_t thread, size_t i) {
     const int lane = static_cast<int>(thread % 32), e = static_cast<int>(i % 4);
     const size_t row = thread / 32 * 16 + static_cast<size_t>(AccumulatorRow(lane, e));

@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "native/tensor/dtype.h"
+#include "test/native/ops/random.h"
 
 namespace nextscale::test {
 
@@ -29,27 +30,6 @@ void ForEachTarget(const Body& body) {
     hwy::GetChosenTarget().DeInit();
   }
 }
-
-class Random {
- public:
-  explicit Random(uint64_t seed) : state_(seed * 2 + 1) {}
-  uint64_t Bits() {  // SplitMix64
-    uint64_t z = state_ += 0x9E3779B97F4A7C15u;
-    z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9u;
-    z = (z ^ (z >> 27)) * 0x94D049BB133111EBu;
-    return z ^ (z >> 31);
-  }
-  float Uniform() { return static_cast<float>(static_cast<double>(Bits() >> 11) * 0x1p-52 - 1.0); }  // [-1, 1)
-  size_t Index(size_t first, size_t last) { return first + Bits() % (last - first + 1); }            // inclusive
-  std::vector<float> Floats(size_t count, float factor = 1.0f) {
-    std::vector<float> values(count);
-    for (float& value : values) value = factor * Uniform();
-    return values;
-  }
-
- private:
-  uint64_t state_;
-};
 
 // Nearest number with `bits` significant bits and exponents from `lowest` up, ties to even.
 inline float RoundTo(float x, int bits, int lowest) {
