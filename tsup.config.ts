@@ -11,6 +11,7 @@ export default defineConfig([
     clean: true,
     shims: true, // import.meta.url in the CommonJS build
     splitting: false,
+    noExternal: ["@sinclair/typebox"], // hundreds of small files: loading them costs more than the whole package
   },
   {
     entry: { cli: "lib/cli/main.ts" },
@@ -20,5 +21,6 @@ export default defineConfig([
     sourcemap: true,
     shims: false,
     splitting: true,
+    noExternal: ["@sinclair/typebox"],
   },
 ]);

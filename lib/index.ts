@@ -3,13 +3,9 @@
 export {
   type Checkpoint,
   type CheckpointInfo,
-  type CheckpointSource,
-  type ConvertOptions,
   type ConvertResult,
   convertCheckpoint,
   inspectCheckpoint,
-  type ModelNotes,
-  type OpenOptions,
   openCheckpoint,
 } from "./checkpoint/index.js";
 export {
@@ -66,25 +62,21 @@ export type { Model } from "./model/model.js";
 export type { Score } from "./model/score.js";
 export type { ModelStats, PoolStats, ScaleTime } from "./model/stats.js";
 export type { Tokenizer, TokenizerArchitecture } from "./model/tokenizer.js";
+export { type BindingInfo, bundledModelPath, describeBinding } from "./native/binding.js";
+export type { DType } from "./native/contract.js";
+export type { CheckpointSource, ConvertOptions, ModelNotes, OpenOptions } from "./options/checkpoint.js";
+export { type DeadlinePlan, type DepthOption, type DepthPlan, formatDepths, type ZonePlan } from "./options/depth.js";
+export type { EvaluateProgress, EvaluateSettings, ScoringSettings, SensitivitySettings } from "./options/evaluate.js";
+export type { GenerateOptions, Preview, ScoreOptions } from "./options/generate.js";
 export type {
-  DeadlinePlan,
-  DepthOption,
   Device,
-  DType,
-  GenerateOptions,
   KvPoolOptions,
   LoadOptions,
   ModelSource,
-  Preview,
-  ScoreOptions,
   TokenizerOptions,
   TokenizerSource,
-  ZonePlan,
-} from "./model/types.js";
-export { type BindingInfo, bundledModelPath, describeBinding } from "./native/binding.js";
-export type { DepthPlan } from "./options/depth.js";
-export { formatDepths } from "./options/depth.js";
-export type { EvaluateProgress, EvaluateSettings, ScoringSettings, SensitivitySettings } from "./options/evaluate.js";
+} from "./options/load.js";
+export type { InitialModel, LearningRate, OptimizerOptions, Phases, Ratio, TrainBase } from "./options/recipe.js";
 export type { SampleProgress, SampleSettings, SampleShard } from "./options/sample.js";
 export type { Crop, Fit, TokenizeProgress, TokenizeSettings } from "./options/tokenize.js";
 export type { TrainOptions } from "./options/train.js";
@@ -94,17 +86,11 @@ export {
   type ExportOptions,
   type ExportResult,
   exportRun,
-  type InitialModel,
-  type LearningRate,
   type MemoryFigures,
-  type OptimizerOptions,
-  type Phases,
   type PlannedTraining,
   planTraining,
-  type Ratio,
   type Recipe,
   type StepMetrics,
-  type TrainBase,
   type TrainEvent,
   type TrainPlan,
   type TrainResult,

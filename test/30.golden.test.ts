@@ -7,8 +7,8 @@ import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import type { ScaleEvent } from "../lib/model/events.js";
 import { type Captured, captured, internal } from "../lib/model/internal.js";
 import type { Model } from "../lib/model/model.js";
-import type { GenerateOptions } from "../lib/model/types.js";
 import { loadBinding } from "../lib/native/binding.js";
+import type { GenerateOptions } from "../lib/options/generate.js";
 import { TokenMaps } from "../lib/values/tokens.js";
 import { Golden, goldenConfig, maxDifference, openGolden, transpose } from "./support/golden.js";
 

@@ -4,8 +4,8 @@ import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { internal } from "../lib/model/internal.js";
 import { loadModel } from "../lib/model/load.js";
 import type { Model } from "../lib/model/model.js";
-import type { GenerateOptions } from "../lib/model/types.js";
 import { bundledModelPath } from "../lib/native/binding.js";
+import type { GenerateOptions } from "../lib/options/generate.js";
 import { Golden, goldenConfig, goldenPath, maxDifference, openGolden } from "./support/golden.js";
 import { rejection } from "./support/rejections.js";
 

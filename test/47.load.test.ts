@@ -1,7 +1,7 @@
 /** Under load: the recorded depth schedules stay exact, and so does everything else, for as long as you like. */
 
 import { expect, test } from "vitest";
-import type { GenerateOptions } from "../lib/model/types.js";
+import type { GenerateOptions } from "../lib/options/generate.js";
 import { childJson } from "./support/child.js";
 import { Golden, goldenConfig, openGolden } from "./support/golden.js";
 import { Random } from "./support/random-checkpoint.js";

@@ -3,7 +3,8 @@
 import { describe, expect, test } from "vitest";
 import { InvalidOptionError } from "../lib/errors.js";
 import { loadModel } from "../lib/model/load.js";
-import type { GenerateOptions, LoadOptions, ModelSource } from "../lib/model/types.js";
+import type { GenerateOptions } from "../lib/options/generate.js";
+import type { LoadOptions, ModelSource } from "../lib/options/load.js";
 import { fakeModel } from "./support/fake-engine.js";
 import { rejection } from "./support/rejections.js";
 

@@ -5,10 +5,10 @@ import { InvalidOptionError, IoError, NotFiniteError } from "../errors.js";
 import { replaceFile, writeAll } from "../files/atomic-file.js";
 import { safetensorsLayout } from "../files/safetensors.js";
 import type { DType, TensorEntry } from "../native/contract.js";
+import { CONVERT, type ConvertOptions, type ModelNotes, NOTES } from "../options/checkpoint.js";
 import { bytesOf, numElements, storedDType } from "./dtype.js";
-import { checkNotes, formatMetadata, METADATA_KEY, type ModelNotes } from "./metadata.js";
+import { checkNotes, formatMetadata, METADATA_KEY } from "./metadata.js";
 import { type Checkpoint, openCheckpoint } from "./open.js";
-import { type ConvertOptions, NOTE_KEYS, resolveConvertOptions } from "./options.js";
 import { bitsOf, convert, findNonFinite } from "./round.js";
 import { type FileSource, throwIfAborted, withFiles } from "./source.js";
 
@@ -29,8 +29,14 @@ const ALIGNMENT = 64;
  *   InvalidOptionError (a weight that does not fit into f16, notes that do not fit the model), AbortError
  */
 export async function convertCheckpoint(raw: ConvertOptions): Promise<ConvertResult> {
-  const { options, open } = resolveConvertOptions(raw);
-  const checkpoint = await openCheckpoint(options.source, open);
+  const options = CONVERT.read(raw);
+  const { heads, sides, residualMix, signal } = options;
+  const checkpoint = await openCheckpoint(options.source as ConvertOptions["source"], {
+    heads,
+    sides,
+    residualMix,
+    signal,
+  });
   const bytes = await writeModel(checkpoint, mergeNotes(checkpoint, options), options);
   return { output: options.output, bytes, checkpoint };
 }
@@ -53,9 +59,9 @@ export async function writeModel(model: ModelTensors, notes: ModelNotes, options
 }
 
 /** What the source knows, overridden by what the caller says. */
-function mergeNotes(checkpoint: Checkpoint, options: ConvertOptions): ModelNotes {
+function mergeNotes(checkpoint: Checkpoint, options: Record<string, unknown>): ModelNotes {
   const notes: Record<string, unknown> = {};
-  for (const key of NOTE_KEYS) {
+  for (const key of Object.keys(NOTES.rows) as (keyof ModelNotes)[]) {
     const value = options[key] ?? checkpoint[key];
     if (value !== undefined) notes[key] = value;
   }

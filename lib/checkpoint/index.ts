@@ -4,7 +4,5 @@ export { type ConvertResult, convertCheckpoint } from "./convert.js";
 export type { FileFormat } from "./detect.js";
 export type { TokenizerShape, TransformerShape } from "./expected.js";
 export { tokenizerFingerprint } from "./fingerprint.js";
-export type { ModelNotes, RecommendedSettings } from "./metadata.js";
 export { type Checkpoint, type CheckpointInfo, inspectCheckpoint, openCheckpoint } from "./open.js";
-export type { CheckpointSource, ConvertOptions, OpenOptions } from "./options.js";
 export { openTokenizer } from "./tokenizer.js";

@@ -5,35 +5,13 @@
 
 import { InvalidCheckpointError } from "../errors.js";
 import type { NativeConfig } from "../native/contract.js";
+import type { ModelNotes } from "../options/checkpoint.js";
+import { RECOMMENDED } from "../options/drawing.js";
+import { accepts } from "../options/table.js";
 
 export const METADATA_KEY = "nextscale";
 const VERSION = 1;
 const MAX_BYTES = 64 * 2 ** 20;
-
-/** Settings that suit a model. */
-export interface RecommendedSettings {
-  guidance?: number;
-  topK?: number;
-  topP?: number;
-}
-
-/** What is known about a model beyond its weights. Every field is optional. */
-export interface ModelNotes {
-  name?: string;
-  /** One name per class, in the order of the class numbers. */
-  labels?: string[];
-  /** Choice of a subnet's blocks that it was trained with. */
-  strategy?: "even" | "nested";
-  /** Leading scales that it was trained to run at full depth. */
-  bridge?: number;
-  /** Depths that it was trained for, ascending. */
-  depths?: number[];
-  recommended?: RecommendedSettings;
-  /** Linear preview, `[3, E+1]` row by row. */
-  previewMatrix?: Float32Array;
-  /** Anything else, as it was given to the conversion: licence, data, links. */
-  metadata?: Record<string, string>;
-}
 
 /** Notes and the architecture of a converted model. */
 export interface MetadataBlock extends ModelNotes {
@@ -162,8 +140,9 @@ function isTexts(value: unknown): boolean {
 
 function isRecommended(value: unknown): boolean {
   if (!isRecord(value)) return false;
-  const { guidance = 0, topK = 0, topP = 0 } = value;
-  return Number.isFinite(guidance) && isCount(topK) && typeof topP === "number" && topP >= 0 && topP <= 1;
+  return Object.entries(RECOMMENDED.rows).every(
+    ([name, row]) => value[name] === undefined || accepts(row, value[name]),
+  );
 }
 
 function wrong(path: string, found: string, cause?: unknown): InvalidCheckpointError {

@@ -3,18 +3,19 @@
 import { setImmediate as turn } from "node:timers/promises";
 import { InvalidCheckpointError, InvalidOptionError } from "../errors.js";
 import type { DType, NativeConfig, TensorEntry } from "../native/contract.js";
+import {
+  type CheckpointSource,
+  type ModelNotes,
+  OPEN,
+  type OpenOptions,
+  type ResolvedSource,
+  resolveSource,
+} from "../options/checkpoint.js";
 import { inferTokenizer, inferTransformer, resolveHeads } from "./architecture.js";
 import type { FileFormat } from "./detect.js";
 import { bytesOf, numElements, type StoredTensor, weightDType } from "./dtype.js";
 import type { TokenizerShape, TransformerShape } from "./expected.js";
-import { checkNotes, differenceOf, type MetadataBlock, type ModelNotes, parseMetadata } from "./metadata.js";
-import {
-  type CheckpointSource,
-  type OpenOptions,
-  type ResolvedSource,
-  resolveOpenOptions,
-  resolveSource,
-} from "./options.js";
+import { checkNotes, differenceOf, type MetadataBlock, parseMetadata } from "./metadata.js";
 import { contradiction, sidesFromCounts, sidesFromLevels } from "./sides.js";
 import { type ByteSource, throwIfAborted, withFiles } from "./source.js";
 import { type Part, readStateDicts, type StateDicts } from "./state-dict.js";
@@ -65,7 +66,7 @@ export async function openCheckpoint(source: CheckpointSource, options: OpenOpti
 /** Like {@link openCheckpoint}, but a transformer or a tokenizer alone will do. */
 export async function inspectCheckpoint(source: CheckpointSource, options: OpenOptions = {}): Promise<CheckpointInfo> {
   const { paths, roles } = resolveSource(source);
-  const resolved = resolveOpenOptions(options);
+  const resolved = OPEN.read(options);
   throwIfAborted(resolved.signal, "opening the checkpoint");
   return withFiles(paths, (files) => inspectSources(files, roles, resolved));
 }

@@ -2,8 +2,8 @@
 
 import { InvalidCheckpointError, InvalidOptionError } from "../errors.js";
 import type { NativeConfig } from "../native/contract.js";
+import type { CheckpointSource, OpenOptions } from "../options/checkpoint.js";
 import { type CheckpointInfo, inspectCheckpoint } from "./open.js";
-import type { CheckpointSource, OpenOptions } from "./options.js";
 
 export interface TokenizerCheckpoint extends Pick<CheckpointInfo, "files" | "tensors"> {
   /** The transformer's numbers are the least that the core takes; it has no tensors to use them with. */

@@ -4,7 +4,7 @@ import type { Image } from "../image/image.js";
 import type { Label } from "../labels/index.js";
 import type { ScaleEvent } from "../model/events.js";
 import type { Model } from "../model/model.js";
-import type { GenerateOptions } from "../model/types.js";
+import type { GenerateOptions } from "../options/generate.js";
 
 export interface Batch {
   /** 0-based. */

@@ -3,7 +3,7 @@
  * are exact; a test compares them with `model.peakBytes`.
  */
 
-import type { DType } from "../model/types.js";
+import type { DType } from "../native/contract.js";
 import { minDepth } from "../options/depth.js";
 import type { Architecture } from "../values/architecture.js";
 

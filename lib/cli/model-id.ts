@@ -2,8 +2,8 @@
 
 import { createHash } from "node:crypto";
 import { withFiles } from "../checkpoint/source.js";
-import type { ModelSource } from "../model/types.js";
 import { bundledModelPath } from "../native/binding.js";
+import type { ModelSource } from "../options/load.js";
 
 const HEAD_BYTES = 65_536;
 const PIECE_BYTES = 4096;

@@ -2,7 +2,7 @@
 
 import { type Command, Option } from "commander";
 import { InvalidOptionError } from "../errors.js";
-import type { LoadOptions, ModelSource } from "../model/types.js";
+import type { LoadOptions, ModelSource } from "../options/load.js";
 import { integer, list } from "./args.js";
 
 export interface SourceFlags {

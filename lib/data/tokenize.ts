@@ -75,10 +75,10 @@ export function tokenizeImages(options: TokenizeOptions): Promise<TokenizeResult
 
 /** @internal Tests hand in a reader that fails. */
 export async function tokenize(options: TokenizeOptions, read: typeof readPicture): Promise<TokenizeResult> {
-  const model = options?.model;
+  const { model, ...rest } = options ?? {};
   if (typeof model?.encode !== "function") fail("model", model, "a model or a tokenizer");
   const { sides, imageSide, codebookSize, codeDim } = model.architecture;
-  const settings = resolveTokenizeSettings(options, imageSide);
+  const settings = resolveTokenizeSettings(rest, imageSide);
   requireGoing(settings);
   const folder = await scanImageFolder(settings.images, settings.maxPerClass);
   requireGoing(settings);
@@ -293,7 +293,7 @@ class Tokenization {
 
   #report(newlySkipped = 0): void {
     const { entries: total, skipped } = this.manifest;
-    this.settings.onProgress({
+    this.settings.onProgress?.({
       done: this.#done,
       total,
       resumed: this.#resumed,

@@ -45,10 +45,11 @@ export interface Evaluation {
  * @throws InvalidOptionError, InvalidTokensError (another tokenizer, damaged or unfinished), IoError, AbortError, DisposedError
  */
 export async function evaluateModel(options: EvaluateOptions): Promise<Evaluation> {
-  const model = checkModel(options?.model);
-  const set = await openTokensFor(model, options.tokens);
+  const { model: given, tokens, ...settings } = options ?? {};
+  const model = checkModel(given);
+  const set = await openTokensFor(model, tokens);
   const context = contextOf(model, set);
-  const { depths, bridge, ...scoring } = resolveEvaluateSettings(options, context);
+  const { depths, bridge, ...scoring } = resolveEvaluateSettings(settings, context);
   const { fullDepth, numScales, trainedDepths } = context;
   const scorer = new Scorer(model, set, scoring, depths.length);
   const losses: DepthLoss[] = [];
@@ -58,9 +59,9 @@ export async function evaluateModel(options: EvaluateOptions): Promise<Evaluatio
     const cost = loss.mean - (losses[0]?.mean ?? loss.mean);
     losses.push({ depth, plan, trained: trainedDepths.includes(depth), cost, ...loss });
   }
-  const { folder: tokens, numTokens, sides } = set;
+  const { folder, numTokens, sides } = set;
   return {
-    tokens,
+    tokens: folder,
     images: scoring.indices.length,
     classes: scorer.classes,
     numTokens,

@@ -64,7 +64,7 @@ export class Scorer {
         sums[scale] = sums[scale]! + loss * part.length;
       });
       this.#done += part.length;
-      scoring.onProgress({ done: this.#done, total: this.passes * indices.length });
+      scoring.onProgress?.({ done: this.#done, total: this.passes * indices.length });
     }
     return summarise(perImage, sums);
   }

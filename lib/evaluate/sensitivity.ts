@@ -71,10 +71,11 @@ const DEFAULT_SHARE = 0.9;
  * @throws InvalidOptionError, InvalidTokensError, IoError, AbortError, DisposedError
  */
 export async function measureSensitivity(options: SensitivityOptions): Promise<Sensitivity> {
-  const model = checkModel(options?.model);
-  const set = await openTokensFor(model, options.tokens);
+  const { model: given, tokens, ...settings } = options ?? {};
+  const model = checkModel(given);
+  const set = await openTokensFor(model, tokens);
   const context = contextOf(model, set);
-  const { depth, zones: numZones, lossBudget: budget, ...scoring } = resolveSensitivitySettings(options, context);
+  const { depth, zones: numZones, lossBudget: budget, ...scoring } = resolveSensitivitySettings(settings, context);
   const { fullDepth, numScales } = context;
   const all = Array.from({ length: numScales }, (_, scale) => scale);
   const ranges: Record<"scales" | "zones" | "bridges", Range[]> = {

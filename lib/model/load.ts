@@ -4,20 +4,23 @@ import { freemem } from "node:os";
 import { openCheckpoint, openTokenizer, tokenizerFingerprint } from "../checkpoint/index.js";
 import { AbortError, wrapNative } from "../errors.js";
 import { bundledModelPath, loadBinding } from "../native/binding.js";
-import type { NativeModel } from "../native/contract.js";
+import type { DType, NativeModel } from "../native/contract.js";
 import {
   checkSource,
   checkTokenizerSource,
+  type LoadOptions,
+  type ModelSource,
   type ResolvedLoadOptions,
   resolveLoadOptions,
   resolveTokenizerOptions,
+  type TokenizerOptions,
+  type TokenizerSource,
 } from "../options/load.js";
 import { type Architecture, toArchitecture } from "../values/architecture.js";
 import { type ChosenDevice, chooseDevice } from "./device.js";
 import { onAbort } from "./lifecycle.js";
 import { Model } from "./model.js";
 import { Tokenizer } from "./tokenizer.js";
-import type { DType, LoadOptions, ModelSource, TokenizerOptions, TokenizerSource } from "./types.js";
 
 /**
  * Opens a model.
@@ -39,7 +42,7 @@ export async function loadModel(source?: ModelSource, options?: LoadOptions): Pr
   throwIfAborted(signal);
   const { config } = checkpoint;
   const architecture = toArchitecture(config);
-  const kvDtype = resolved.kvDtype ?? device.cuda?.dtype ?? "f32";
+  const kvDtype = resolved.kvPool.dtype ?? device.cuda?.dtype ?? "f32";
   const strategy = resolved.strategy ?? checkpoint.strategy ?? "even";
   const opening = addon.openModel(
     {
@@ -47,7 +50,7 @@ export async function loadModel(source?: ModelSource, options?: LoadOptions): Pr
       tensors: checkpoint.tensors,
       config,
       threads: resolved.threads,
-      kvBytes: resolved.kvBytes ?? defaultKvBytes(architecture, kvDtype, device.freeBytes ?? freemem()),
+      kvBytes: resolved.kvPool.bytes ?? defaultKvBytes(architecture, kvDtype, device.freeBytes ?? freemem()),
       kvDtype,
       strategy,
       cuda: device.cuda,

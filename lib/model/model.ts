@@ -4,12 +4,14 @@ import { CallSite, InvalidOptionError, wrapNative } from "../errors.js";
 import type { Image } from "../image/image.js";
 import { checkImages, type ImageLike, toPlanes } from "../image/planes.js";
 import type { NativeModel, NativeRequest, NativeStats } from "../native/contract.js";
-import { checkDepth, resolveDepth } from "../options/depth.js";
+import { checkDepth, type DepthOption, resolveDepth } from "../options/depth.js";
 import {
   type GenerateContext,
+  type GenerateOptions,
   type ResolvedGenerateOptions,
   resolveGenerateOptions,
   resolveScoreOptions,
+  type ScoreOptions,
 } from "../options/generate.js";
 import type { Architecture, Strategy } from "../values/architecture.js";
 import { checkedTokens, TokenMaps } from "../values/tokens.js";
@@ -21,7 +23,6 @@ import { Observer } from "./observer.js";
 import { fitPreview } from "./preview.js";
 import { imagesPerRun, type Score, scoreTokens } from "./score.js";
 import type { ModelStats, PoolStats } from "./stats.js";
-import type { DepthOption, GenerateOptions, ScoreOptions } from "./types.js";
 
 /** What loadModel knows when the core has opened the weights. */
 export interface ModelParts {

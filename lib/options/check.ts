@@ -20,7 +20,9 @@ export function describe(value: unknown): string {
 }
 
 export function fail(option: string, value: unknown, expected: string): never {
-  throw new InvalidOptionError(option, describe(value), expected);
+  const error = new InvalidOptionError(option, describe(value), expected);
+  Error.captureStackTrace?.(error, fail); // of the ten lines of a stack, the caller's own shall be one
+  throw error;
 }
 
 /** An object whose keys are all known; misspelt keys and nulls are refused by name. `undefined` counts as empty. */

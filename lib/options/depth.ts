@@ -5,7 +5,54 @@
  * that every scale runs at depth `d`. Depth 1 exists only in a network of one block: a subnet has the first and the last.
  */
 
-import { checkInteger, checkNumber, checkObject, fail } from "./check.js";
+import { type TSchema, Type } from "@sinclair/typebox";
+import { checkInteger, fail } from "./check.js";
+import { checkedLater, integer, listOf, number, oneOrMore } from "./kinds.js";
+import { type OptionsOf, row, table } from "./table.js";
+
+const bridge = row(integer(0), "leading scales at full depth", {
+  otherwise: "what the checkpoint was trained with, else 0",
+  flag: "-b, --bridge <n>",
+});
+
+export const ZONES = table({
+  bridge,
+  subnet: row(checkedLater<number>(integer(1).schema), "depth of the remaining scales, 2..D", { needed: true }),
+});
+
+export const DEADLINE = table({
+  deadlineMs: row(
+    number(0.001, 1e9),
+    "milliseconds from the start of the generation to its last token map (decoding comes on top): each scale runs at the deepest depth that still meets it",
+    { needed: true, flag: "--deadline <ms>" },
+  ),
+  bridge,
+  depths: row(listOf(integer(1), "a non-empty array of depths"), "depths to choose from", {
+    otherwise: "those the checkpoint was trained for, else powers of two and D",
+  }),
+});
+
+/** Depth by zones: full depth for the first scales, a subnet for the rest. */
+export interface ZonePlan extends OptionsOf<typeof ZONES> {}
+
+/** Depth by deadline: at each scale the deepest depth that still meets it; the bridge runs at full depth while it allows that. */
+export interface DeadlinePlan extends OptionsOf<typeof DEADLINE> {}
+
+/**
+ * How deep each scale runs.
+ * - a number `d`: depth `d` at every scale after the checkpoint's bridge (which is 0 when the checkpoint names none);
+ * - a list: one depth per scale;
+ * - zones, or a deadline.
+ */
+export type DepthOption = number | number[] | ZonePlan | DeadlinePlan;
+
+const depths = oneOrMore(integer(1), "a number or one number per scale");
+
+/** @param plans what is accepted beside a number and a list: {@link ZONES}, {@link DEADLINE} */
+export const depth = <T>(...plans: { schema: TSchema }[]) =>
+  checkedLater<T>(Type.Union([depths.schema, ...plans.map(({ schema }) => schema)]), (option, text) =>
+    depths.check(option, depths.parse?.(option, text)),
+  );
 
 /** What a plan depends on. */
 export interface DepthContext {
@@ -43,8 +90,8 @@ export function resolveDepth(option: unknown, context: DepthContext): DepthPlan 
     fail("depth", option, "a number, one number per scale, { bridge, subnet } or { deadlineMs }");
   }
   if ("deadlineMs" in option) return deadlinePlan(option, context);
-  const zones = checkObject("depth", option, ["bridge", "subnet", "deadlineMs", "depths"]);
-  if (zones.depths !== undefined) fail("depth.depths", zones.depths, "a deadlineMs beside it");
+  if ("depths" in option) fail("depth.depths", option.depths, "a deadlineMs beside it");
+  const zones = ZONES.read(option, "depth");
   const bridge = checkInteger("depth.bridge", zones.bridge ?? context.bridge, 0, numScales);
   return plan(context, bridge, checkDepth("depth.subnet", zones.subnet, fullDepth));
 }
@@ -84,15 +131,12 @@ function listPlan(list: unknown[], { fullDepth, numScales }: DepthContext): Dept
  */
 function deadlinePlan(option: object, context: DepthContext): DepthPlan {
   const { fullDepth, numScales } = context;
-  const zones = checkObject("depth", option, ["deadlineMs", "bridge", "depths", "subnet"]);
-  if (zones.subnet !== undefined) fail("depth.subnet", zones.subnet, "no subnet beside deadlineMs (give depths)");
-  const deadlineMs = checkNumber("depth.deadlineMs", zones.deadlineMs, 0.001, 1e9);
+  if ("subnet" in option) fail("depth.subnet", option.subnet, "no subnet beside deadlineMs (give depths)");
+  const zones = DEADLINE.read(option, "depth");
   const bridge = checkInteger("depth.bridge", zones.bridge ?? context.bridge, 0, numScales);
   const known = context.trainedDepths.length > 1 ? context.trainedDepths : defaultDepths(fullDepth);
-  const raw = zones.depths ?? known;
-  if (!Array.isArray(raw) || raw.length === 0) fail("depth.depths", raw, "a non-empty array of depths");
-  const choices = raw.map((depth, index) => checkDepth(`depth.depths[${index}]`, depth, fullDepth));
+  const choices = (zones.depths ?? known).map((depth, index) => checkDepth(`depth.depths[${index}]`, depth, fullDepth));
   const ceiling = plan(context, bridge, Math.max(...choices)).depths;
   const all = new Set(bridge > 0 ? [...choices, fullDepth] : choices);
-  return { depths: ceiling, deadlineMs, deadlineDepths: Int32Array.from(all).sort() };
+  return { depths: ceiling, deadlineMs: zones.deadlineMs, deadlineDepths: Int32Array.from(all).sort() };
 }

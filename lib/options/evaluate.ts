@@ -1,17 +1,10 @@
-/** Options of evaluateModel and measureSensitivity: the only place that reads the raw objects. */
+/** Options of evaluateModel and measureSensitivity. */
 
-import { CLASS_RULES, type ClassRule } from "../labels/index.js";
-import {
-  checkFunction,
-  checkInteger,
-  checkNumber,
-  checkObject,
-  checkOneOf,
-  checkSignal,
-  checkString,
-  fail,
-  optional,
-} from "./check.js";
+import { checkInteger, checkString, fail } from "./check.js";
+import { checkDepth, minDepth } from "./depth.js";
+import { callback, integer, listOf, number, signal } from "./kinds.js";
+import { classRule } from "./labels.js";
+import { type OptionsOf, type Resolved, row, table } from "./table.js";
 
 /** How far a measurement has come: images scored, over all passes. */
 export interface EvaluateProgress {
@@ -19,35 +12,70 @@ export interface EvaluateProgress {
   total: number;
 }
 
+const SCORING = table({
+  limit: row(
+    integer(1),
+    "only so many images, spread evenly over the set (whose images are in the order of their classes)",
+    {
+      otherwise: "all",
+      flag: "--limit <n>",
+    },
+  ),
+  images: row(
+    listOf(integer(0), "a non-empty array of image numbers"),
+    "these images, by their numbers in the set, instead",
+  ),
+  batch: row(integer(1, 4096), "images that are scored at a time; it changes the speed, never the result", {
+    default: 64,
+    flag: "--batch <n>",
+  }),
+  classesBy: row(
+    classRule(),
+    "how the classes of the set find those of the model; auto: by name, else by number, else by place",
+    {
+      default: "auto",
+      flag: "--classes-by <rule>",
+    },
+  ),
+  onProgress: row(callback<(progress: EvaluateProgress) => void>(), "told how far it has come"),
+  signal: row(signal(), "cancels"),
+});
+
+export const EVALUATE = table({
+  depths: row(
+    listOf(integer(1), "a non-empty array of depths"),
+    "depths of the scales after the bridge; full depth comes always",
+    {
+      otherwise: "those that the checkpoint was trained for",
+      flag: "--depths <list>",
+    },
+  ),
+  bridge: row(integer(0), "leading scales at full depth", { otherwise: "the checkpoint's", flag: "-b, --bridge <n>" }),
+  ...SCORING.rows,
+});
+
+export const SENSITIVITY = table({
+  depth: row(integer(1), "with --sensitivity: depth of the subnet", {
+    otherwise: "half of the blocks",
+    flag: "-d, --depth <n>",
+  }),
+  zones: row(integer(1), "with --sensitivity: into how many zones of consecutive scales the pyramid is cut", {
+    otherwise: "3, or as many as there are scales",
+    flag: "--zones <n>",
+  }),
+  lossBudget: row(number(0, 1000), "with --sensitivity: nats per token over full depth that a bridge may cost", {
+    otherwise: "nine tenths of what no bridge at all costs",
+    flag: "--loss-budget <nats>",
+  }),
+  ...SCORING.rows,
+});
+
 /** Which images are scored, and how. */
-export interface ScoringSettings {
-  /** Only so many images, spread evenly over the set (whose images are in the order of their classes). Default: all. */
-  limit?: number;
-  /** These images, by their numbers in the set, instead. */
-  images?: number[];
-  /** Images that are scored at a time, 1 .. 4096. It changes the speed, never the result. Default 64. */
-  batch?: number;
-  /** How the classes of the set find those of the model. Default `"auto"`: by name, else by number, else by place. */
-  classesBy?: ClassRule;
-  onProgress?: (progress: EvaluateProgress) => void;
-  signal?: AbortSignal;
-}
+export interface ScoringSettings extends OptionsOf<typeof SCORING> {}
 
-export interface EvaluateSettings extends ScoringSettings {
-  /** Depths of the scales after the bridge. Default: those that the checkpoint was trained for. Full depth is always among them. */
-  depths?: number[];
-  /** Leading scales at full depth. Default: the checkpoint's. */
-  bridge?: number;
-}
+export interface EvaluateSettings extends OptionsOf<typeof EVALUATE> {}
 
-export interface SensitivitySettings extends ScoringSettings {
-  /** Depth of the subnet. Default: half of the model's blocks. */
-  depth?: number;
-  /** Into how many zones of consecutive scales the pyramid is cut. Default 3 (or as many as there are scales). */
-  zones?: number;
-  /** Nats per token over full depth that a bridge may cost. Default: nine tenths of what no bridge at all costs. */
-  lossBudget?: number;
-}
+export interface SensitivitySettings extends OptionsOf<typeof SENSITIVITY> {}
 
 /** What the checks must know of the model and the set. */
 export interface EvaluateContext {
@@ -59,36 +87,22 @@ export interface EvaluateContext {
   length: number;
 }
 
-export interface ResolvedScoring {
+/** `indices`: numbers in the set of the images to score. */
+export type ResolvedScoring = Pick<Resolved<typeof SCORING>, "batch" | "classesBy" | "onProgress" | "signal"> & {
   indices: Uint32Array;
-  batch: number;
-  classesBy: ClassRule;
-  onProgress: (progress: EvaluateProgress) => void;
-  signal: AbortSignal | undefined;
-}
-
-const SCORING_KEYS = [
-  "limit",
-  "images",
-  "batch",
-  "classesBy",
-  "onProgress",
-  "signal",
-] as const satisfies readonly (keyof ScoringSettings)[];
+};
 
 export function resolveEvaluateSettings(
   raw: unknown,
   context: EvaluateContext,
 ): ResolvedScoring & { depths: number[]; bridge: number } {
-  const options = checkObject("options", raw, ["model", "tokens", "depths", "bridge", ...SCORING_KEYS]);
+  const { depths: wanted = context.trainedDepths, bridge, ...scoring } = EVALUATE.read(raw);
   const { fullDepth, numScales } = context;
-  const wanted = options.depths ?? context.trainedDepths;
-  if (!Array.isArray(wanted) || wanted.length === 0) fail("depths", wanted, "a non-empty array of depths");
-  const depths = wanted.map((depth, index) => checkSubnet(`depths[${index}]`, depth, fullDepth));
+  const depths = wanted.map((depth, index) => checkDepth(`depths[${index}]`, depth, fullDepth));
   return {
-    ...resolveScoring(options, context.length),
+    ...resolveScoring(scoring, context.length),
     depths: [...new Set([fullDepth, ...depths])].sort((a, b) => b - a),
-    bridge: checkInteger("bridge", options.bridge ?? context.bridge, 0, numScales),
+    bridge: checkInteger("bridge", bridge ?? context.bridge, 0, numScales),
   };
 }
 
@@ -96,14 +110,14 @@ export function resolveSensitivitySettings(
   raw: unknown,
   context: EvaluateContext,
 ): ResolvedScoring & { depth: number; zones: number; lossBudget: number | undefined } {
-  const options = checkObject("options", raw, ["model", "tokens", "depth", "zones", "lossBudget", ...SCORING_KEYS]);
+  const { depth, zones, lossBudget, ...scoring } = SENSITIVITY.read(raw);
   const { fullDepth, numScales } = context;
-  const half = Math.max(Math.min(2, fullDepth), Math.floor(fullDepth / 2));
+  const half = Math.max(minDepth(fullDepth), Math.floor(fullDepth / 2));
   return {
-    ...resolveScoring(options, context.length),
-    depth: checkSubnet("depth", options.depth ?? half, fullDepth),
-    zones: checkInteger("zones", options.zones ?? Math.min(3, numScales), 1, numScales),
-    lossBudget: optional(options.lossBudget, (value) => checkNumber("lossBudget", value, 0, 1000)),
+    ...resolveScoring(scoring, context.length),
+    depth: checkDepth("depth", depth ?? half, fullDepth),
+    zones: checkInteger("zones", zones ?? Math.min(3, numScales), 1, numScales),
+    lossBudget,
   };
 }
 
@@ -115,27 +129,12 @@ export function checkTokensOption(value: unknown): string | object {
   return value;
 }
 
-function checkSubnet(option: string, value: unknown, fullDepth: number): number {
-  return checkInteger(option, value, Math.min(2, fullDepth), fullDepth);
-}
-
-function resolveScoring(options: Record<string, unknown>, length: number): ResolvedScoring {
-  return {
-    indices: resolveIndices(options, length),
-    batch: checkInteger("batch", options.batch ?? 64, 1, 4096),
-    classesBy: checkOneOf("classesBy", options.classesBy ?? "auto", CLASS_RULES),
-    onProgress: optional(options.onProgress, (value) => checkFunction("onProgress", value)) ?? (() => undefined),
-    signal: optional(options.signal, (value) => checkSignal("signal", value)),
-  };
-}
-
-function resolveIndices({ limit, images }: Record<string, unknown>, length: number): Uint32Array {
+function resolveScoring({ limit, images, ...rest }: Resolved<typeof SCORING>, length: number): ResolvedScoring {
   if (images !== undefined) {
     if (limit !== undefined) fail("images", images, "no limit beside it");
-    if (!Array.isArray(images) || images.length === 0) fail("images", images, "a non-empty array of image numbers");
-    return Uint32Array.from(images, (image, index) => checkInteger(`images[${index}]`, image, 0, length - 1));
+    const indices = images.map((image, index) => checkInteger(`images[${index}]`, image, 0, length - 1));
+    return { ...rest, indices: Uint32Array.from(indices) };
   }
-  const count =
-    limit === undefined ? length : Math.min(length, checkInteger("limit", limit, 1, Number.MAX_SAFE_INTEGER));
-  return Uint32Array.from({ length: count }, (_, index) => Math.floor((index * length) / count));
+  const count = Math.min(length, limit ?? length);
+  return { ...rest, indices: Uint32Array.from({ length: count }, (_, index) => Math.floor((index * length) / count)) };
 }

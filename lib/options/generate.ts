@@ -1,108 +1,127 @@
-/** Options of model.generate and model.score: the only place that reads the raw objects. */
+/** Options of model.generate and model.score. */
 
 import { randomInt } from "node:crypto";
-import { resolveLabels } from "../labels/index.js";
-import type { GenerateOptions, Preview, ScoreOptions } from "../model/types.js";
-import {
-  checkBoolean,
-  checkInteger,
-  checkNumber,
-  checkObject,
-  checkOneOf,
-  checkSeed,
-  checkSignal,
-  fail,
-  optional,
-} from "./check.js";
-import { type DepthContext, type DepthPlan, resolveDepth } from "./depth.js";
+import { type LabelContext, resolveLabels } from "../labels/index.js";
+import type { TokenMaps } from "../values/tokens.js";
+import { checkInteger, fail } from "./check.js";
+import type { RecommendedSettings } from "./checkpoint.js";
+import { DEADLINE, type DepthContext, type DepthOption, type DepthPlan, depth, resolveDepth, ZONES } from "./depth.js";
+import { DRAWING, USUAL } from "./drawing.js";
+import { boolean, checkedLater, integer, oneOf, seed, signal } from "./kinds.js";
+import { labels } from "./labels.js";
+import { type OptionsOf, type Resolved, row, table } from "./table.js";
 
-const KEYS = [
-  "labels",
-  "seed",
-  "guidance",
-  "topK",
-  "topP",
-  "depth",
-  "keepDroppedCache",
-  "wait",
-  "preview",
-  "firstImage",
-  "signal",
-] as const satisfies readonly (keyof GenerateOptions)[];
+/** What each scale event shows: nothing, a linear map of the feature map, or the real decoder (slow on a CPU). */
+export type Preview = "none" | "linear" | "decode";
+
+export const GENERATE = table({
+  labels: row(labels(), "one image per label", { otherwise: "unconditional" }),
+  seed: row(seed(), "0 .. 2^64-1; same seed, options and model: the same images", {
+    otherwise: "drawn, and reported as generation.seed",
+    flag: "-s, --seed <n>",
+  }),
+  ...DRAWING.rows,
+  depth: row(
+    depth<DepthOption>(ZONES, DEADLINE),
+    "blocks that run after the bridge, or one number per scale; or a plan by zones or by a deadline",
+    {
+      otherwise: "the model's, which is full depth",
+      flag: "-d, --depth <n>",
+    },
+  ),
+  keepDroppedCache: row(
+    boolean(),
+    "keep the cache of blocks that a lower depth drops, so that a later raise sees the full context",
+    {
+      default: false,
+    },
+  ),
+  wait: row(boolean(), "when the KV pool is full: wait in order of arrival, or fail at once", { default: true }),
+  preview: row(oneOf("none", "linear", "decode"), "what each scale event shows", { default: "none" }),
+  firstImage: row(
+    integer(0),
+    "number of the first image among those of the seed: with 8, a second call goes on where 8 images ended",
+    {
+      default: 0,
+    },
+  ),
+  signal: row(
+    signal(),
+    "cancels the generation: everything that waits for it rejects with an AbortError whose cause is the signal's reason",
+  ),
+});
+
+const SCORE = table({
+  tokens: row(checkedLater<TokenMaps | Int32Array>(null), "[images, numTokens], or what encode returned", {
+    needed: true,
+  }),
+  labels: row(labels(), "one label per image", { needed: true }),
+  depth: row(depth<DepthOption>(ZONES), "as in generate, but for a deadline, which cannot be scored", {
+    otherwise: "the model's",
+  }),
+  signal: row(signal(), "cancels the scoring"),
+});
+
+/** Options of {@link Model.generate}. */
+export interface GenerateOptions extends OptionsOf<typeof GENERATE> {}
+
+/** Token maps and labels to score; see {@link Model.score}. */
+export interface ScoreOptions extends OptionsOf<typeof SCORE> {}
 
 /** What the checks must know of the model. */
-export interface GenerateContext extends DepthContext {
-  numClasses: number;
+export interface GenerateContext extends DepthContext, LabelContext {
   codebookSize: number;
-  /** Names by class number; empty when the checkpoint has none. */
-  classNames: readonly string[];
   /** Settings that the checkpoint recommends. */
-  recommended: { guidance?: number; topK?: number; topP?: number };
+  recommended: RecommendedSettings;
   /** The model's default plan, used when the caller gives none. */
   defaultDepth: DepthPlan;
 }
 
-export interface ResolvedGenerateOptions {
+export type ResolvedGenerateOptions = Omit<Resolved<typeof GENERATE, Planned>, "depth">;
+
+interface Planned extends Required<Pick<GenerateOptions, "seed" | "topK" | "topP">> {
   labels: Int32Array;
-  seed: number | bigint;
   guidance: Float32Array; // t per scale
-  topK: number;
-  topP: number;
   plan: DepthPlan;
-  keepDroppedCache: boolean;
-  wait: boolean;
-  preview: Preview;
-  firstImage: number;
-  signal: AbortSignal | undefined;
 }
 
 export function resolveGenerateOptions(raw: unknown, context: GenerateContext): ResolvedGenerateOptions {
-  const options = checkObject("options", raw, KEYS);
+  const { depth, ...options } = GENERATE.read(raw);
   const { recommended, codebookSize: V } = context;
   return {
+    ...options,
     labels: resolveLabels(options.labels ?? "unconditional", context),
-    seed: options.seed === undefined ? randomInt(2 ** 32) : checkSeed("seed", options.seed),
-    guidance: resolveGuidance(options.guidance ?? recommended.guidance ?? 1.5, context.numScales),
-    topK: checkInteger("topK", options.topK ?? Math.min(recommended.topK ?? 900, V), 0, V),
-    topP: checkNumber("topP", options.topP ?? recommended.topP ?? 0.96, 0, 1),
-    plan: options.depth === undefined ? context.defaultDepth : resolveDepth(options.depth, context),
-    keepDroppedCache: checkBoolean("keepDroppedCache", options.keepDroppedCache ?? false),
-    wait: checkBoolean("wait", options.wait ?? true),
-    preview: checkOneOf("preview", options.preview ?? "none", ["none", "linear", "decode"]),
-    firstImage: checkInteger("firstImage", options.firstImage ?? 0, 0, Number.MAX_SAFE_INTEGER),
-    signal: optional(options.signal, (value) => checkSignal("signal", value)),
+    seed: options.seed ?? randomInt(2 ** 32),
+    guidance: guidancePerScale(options.guidance ?? recommended.guidance ?? USUAL.guidance, context.numScales),
+    topK: checkInteger("topK", options.topK ?? Math.min(recommended.topK ?? USUAL.topK, V), 0, V),
+    topP: options.topP ?? recommended.topP ?? USUAL.topP,
+    plan: planOf(depth, context),
   };
 }
 
-export interface ResolvedScoreOptions {
-  tokens: unknown; // checked by lib/values/tokens.ts, which knows their layout
-  labels: Int32Array;
-  plan: DepthPlan;
-  signal: AbortSignal | undefined;
-}
+/** `tokens` are checked by lib/values/tokens.ts, which knows their layout. */
+export type ResolvedScoreOptions = Omit<Resolved<typeof SCORE, { labels: Int32Array; plan: DepthPlan }>, "depth">;
 
 export function resolveScoreOptions(raw: unknown, context: GenerateContext): ResolvedScoreOptions {
-  const keys = ["tokens", "labels", "depth", "signal"] as const satisfies readonly (keyof ScoreOptions)[];
-  if (raw === undefined) fail("options", raw, "{ tokens, labels }");
-  const options = checkObject("options", raw, keys);
-  const plan = options.depth === undefined ? context.defaultDepth : resolveDepth(options.depth, context);
-  if (plan.deadlineMs > 0)
-    fail("depth", options.depth, "a plan without a deadline: a score must not depend on the clock");
-  return {
-    tokens: options.tokens,
-    labels: resolveLabels(options.labels, context),
-    plan,
-    signal: optional(options.signal, (value) => checkSignal("signal", value)),
-  };
+  const { depth, ...options } = SCORE.read(raw);
+  const plan = planOf(depth, context);
+  if (plan.deadlineMs > 0) fail("depth", depth, "a plan without a deadline: a score must not depend on the clock");
+  return { ...options, plan, labels: resolveLabels(options.labels, context) };
+}
+
+function planOf(depth: unknown, context: GenerateContext): DepthPlan {
+  return depth === undefined ? context.defaultDepth : resolveDepth(depth, context);
 }
 
 /** Guidance per scale: `t = guidance * k / (K-1)` for a number, the list itself otherwise. */
-export function resolveGuidance(value: unknown, numScales: number): Float32Array {
-  if (Array.isArray(value)) {
-    if (value.length !== numScales) fail("guidance", value, `a number or one number per scale (${numScales} of them)`);
-    return Float32Array.from(value, (t, index) => checkNumber(`guidance[${index}]`, t, 0, 1000));
+function guidancePerScale(guidance: number | number[], numScales: number): Float32Array {
+  if (typeof guidance === "number") {
+    // The core multiplies in float32; the reference computes t in double precision first, and so does this line.
+    return Float32Array.from({ length: numScales }, (_, k) =>
+      numScales === 1 ? guidance : guidance * (k / (numScales - 1)),
+    );
   }
-  const last = checkNumber("guidance", value, 0, 1000);
-  // The core multiplies in float32; the reference computes t in double precision first, and so does this line.
-  return Float32Array.from({ length: numScales }, (_, k) => (numScales === 1 ? last : last * (k / (numScales - 1))));
+  if (guidance.length !== numScales)
+    fail("guidance", guidance, `a number or one number per scale (${numScales} of them)`);
+  return Float32Array.from(guidance);
 }

@@ -1,87 +1,107 @@
-/** Options of loadModel: type, range, names. The only place that reads the raw object. */
+/** Options of loadModel and loadTokenizer, and where a model comes from. */
 
 import { availableParallelism } from "node:os";
+import { Type } from "@sinclair/typebox";
 import type { ModelEvent } from "../model/events.js";
-import type { Device, DType, LoadOptions, ModelSource, TokenizerOptions, TokenizerSource } from "../model/types.js";
-import type { Strategy } from "../values/architecture.js";
-import {
-  checkFunction,
-  checkInteger,
-  checkNumber,
-  checkObject,
-  checkOneOf,
-  checkSignal,
-  checkString,
-  fail,
-  optional,
-} from "./check.js";
+import { checkObject, checkString, fail } from "./check.js";
+import { dtype, SHAPE, strategy } from "./checkpoint.js";
+import { bytes, callback, checkedBy, integer, nested, oneOf, signal, text } from "./kinds.js";
+import { type OptionsOf, type Resolved, row, table } from "./table.js";
 
-const KEYS = [
+/** Where a model comes from: one safetensors file, a pair of PyTorch files, or the bundled digits model. */
+export type ModelSource = string | { var: string; tokenizer: string };
+
+/** Where a tokenizer comes from: a file that holds one (alone or with a transformer), a pair, or the bundled model. */
+export type TokenizerSource = string | { tokenizer: string; var?: string };
+
+/** A device that may be asked for. `"auto"` takes the best one that works, and {@link Model.deviceReason} says why. */
+export type Device = "auto" | "cpu" | "cuda" | `cuda:${number}`;
+
+const DEVICE = /^(auto|cpu|cuda(:\d{1,4})?)$/;
+
+const device = checkedBy<Device>(
+  Type.String({ pattern: DEVICE.source }),
+  (option, value) => {
+    if (typeof value === "string" && DEVICE.test(value)) return value as Device;
+    fail(option, value, '"auto", "cpu", "cuda" or "cuda:N"');
+  },
+  (_, word) => word,
+);
+
+/** The memory that holds every running generation's keys and values. */
+export const KV_POOL = table({
+  bytes: row(bytes(), "budget in bytes", {
+    otherwise:
+      "a quarter of the free memory (of the device), but room for at least one and at most 64 images at full depth",
+  }),
+  dtype: row(dtype, "number format of the KV pool; the narrow ones hold twice as many images", {
+    otherwise: "f32 on the CPU, the model's on CUDA",
+    flag: "--kv-dtype <dtype>",
+  }),
+});
+
+export const LOAD = table({
+  device: row(device, "auto, cpu, cuda or cuda:N", {
+    otherwise: "NEXTSCALE_DEVICE, else auto",
+    flag: "--device <device>",
+    environment: "NEXTSCALE_DEVICE",
+  }),
+  dtype: row(
+    oneOf("auto", "f32", "f16", "bf16"),
+    "number format of weights and activations on a CUDA device; sums are f32, and f32 is slow there: for checking. auto: that of the file's matrices, bf16 for a file in f32. On the CPU only auto and f32 are possible",
+    { default: "auto", flag: "--dtype <dtype>" },
+  ),
+  threads: row(integer(1, 1024), "worker threads of this model", { otherwise: "all cores", flag: "--threads <n>" }),
+  kvPool: row(nested(KV_POOL), "the memory that holds every running generation's keys and values", { default: {} }),
+  strategy: row(strategy, "choice of a subnet's blocks", {
+    otherwise: "what the checkpoint was trained with, else even",
+  }),
+  ...SHAPE.rows,
+  nativeBinding: row(text(), "path of a native binary to load instead of the packaged one (bundlers, Electron)"),
+  onProgress: row(
+    callback<(fraction: number) => void>(),
+    "called with 0..1 while the weights are mapped, checked and packed",
+  ),
+  onEvent: row(
+    callback<(event: ModelEvent) => void>(),
+    "told what every generation of this model does, as it happens: for logs and metrics; called synchronously, and what it throws is dropped after one warning",
+  ),
+  signal: row(signal(), "cancels the loading: the promise rejects with an AbortError"),
+});
+
+/** The memory that holds every running generation's keys and values. */
+export interface KvPoolOptions extends OptionsOf<typeof KV_POOL> {}
+
+/** Options of {@link loadModel}. */
+export interface LoadOptions extends OptionsOf<typeof LOAD> {}
+
+const TOKENIZER = LOAD.pick(
   "device",
   "dtype",
   "threads",
-  "kvPool",
-  "strategy",
-  "heads",
   "sides",
   "residualMix",
   "nativeBinding",
   "onProgress",
-  "onEvent",
   "signal",
-] as const satisfies readonly (keyof LoadOptions)[];
+);
 
-export interface ResolvedLoadOptions {
-  device: Device;
-  deviceFrom: "option" | "environment" | "default";
-  dtype: "auto" | DType;
-  threads: number;
-  kvBytes: number | undefined; // undefined: from the free memory, once the architecture is known
-  kvDtype: DType | undefined; // undefined: what suits the device
-  strategy: Strategy | undefined; // undefined: the checkpoint's
-  heads: number | undefined;
-  sides: number[] | undefined;
-  residualMix: number | undefined;
-  nativeBinding: string | undefined;
-  onProgress: ((fraction: number) => void) | undefined;
-  onEvent: ((event: ModelEvent) => void) | undefined;
-  signal: AbortSignal | undefined;
-}
+/** Options of {@link loadTokenizer}; `sides` for a file that holds a tokenizer alone, which does not tell them. */
+export interface TokenizerOptions extends OptionsOf<typeof TOKENIZER> {}
+
+export type ResolvedLoadOptions = Resolved<
+  typeof LOAD,
+  { device: Device; deviceFrom: "option" | "environment" | "default"; threads: number }
+>;
 
 export function resolveLoadOptions(raw: unknown): ResolvedLoadOptions {
-  const options = checkObject("options", raw, KEYS);
-  const pool = checkObject("kvPool", options.kvPool, ["bytes", "dtype"]);
-  return {
-    ...deviceOf(options.device),
-    dtype: checkOneOf("dtype", options.dtype ?? "auto", ["auto", "f32", "f16", "bf16"]),
-    threads: checkInteger("threads", options.threads ?? availableParallelism(), 1, 1024),
-    kvBytes: optional(pool.bytes, (value) => checkInteger("kvPool.bytes", value, 1, Number.MAX_SAFE_INTEGER)),
-    kvDtype: optional(pool.dtype, (value) => checkOneOf("kvPool.dtype", value, ["f32", "f16", "bf16"])),
-    strategy: optional(options.strategy, (value) => checkOneOf("strategy", value, ["even", "nested"])),
-    heads: optional(options.heads, (value) => checkInteger("heads", value, 1, 1024)),
-    sides: optional(options.sides, checkSides),
-    residualMix: optional(options.residualMix, (value) => checkNumber("residualMix", value, 0, 1)),
-    nativeBinding: optional(options.nativeBinding, (value) => checkString("nativeBinding", value)),
-    onProgress: optional(options.onProgress, (value) => checkFunction<(fraction: number) => void>("onProgress", value)),
-    onEvent: optional(options.onEvent, (value) => checkFunction<(event: ModelEvent) => void>("onEvent", value)),
-    signal: optional(options.signal, (value) => checkSignal("signal", value)),
-  };
+  const options = LOAD.read(raw);
+  return { ...options, ...deviceOf(options.device), threads: options.threads ?? availableParallelism() };
 }
-
-const TOKENIZER_KEYS = [
-  "device",
-  "dtype",
-  "threads",
-  "sides",
-  "residualMix",
-  "nativeBinding",
-  "onProgress",
-  "signal",
-] as const satisfies readonly (keyof TokenizerOptions)[];
 
 /** Options of loadTokenizer: those of loadModel that are not about generating. */
 export function resolveTokenizerOptions(raw: unknown): ResolvedLoadOptions {
-  return resolveLoadOptions(checkObject("options", raw, TOKENIZER_KEYS));
+  return resolveLoadOptions(TOKENIZER.read(raw));
 }
 
 /** A path, or `{ tokenizer }`, with the transformer's file beside it or not. */
@@ -104,24 +124,10 @@ export function checkSource(source: unknown): ModelSource | undefined {
   return { var: checkString("source.var", pair.var), tokenizer: checkString("source.tokenizer", pair.tokenizer) };
 }
 
-/** The option, else the environment's NEXTSCALE_DEVICE, else "auto". */
-function deviceOf(option: unknown): Pick<ResolvedLoadOptions, "device" | "deviceFrom"> {
-  if (option !== undefined) return { device: checkDevice("device", option), deviceFrom: "option" };
-  const fromEnvironment = process.env.NEXTSCALE_DEVICE;
-  if (fromEnvironment) return { device: checkDevice("NEXTSCALE_DEVICE", fromEnvironment), deviceFrom: "environment" };
+function deviceOf(option: Device | undefined): Pick<ResolvedLoadOptions, "device" | "deviceFrom"> {
+  if (option !== undefined) return { device: option, deviceFrom: "option" };
+  const { environment } = LOAD.rows.device;
+  const fromEnvironment = process.env[environment];
+  if (fromEnvironment) return { device: device.check(environment, fromEnvironment), deviceFrom: "environment" };
   return { device: "auto", deviceFrom: "default" };
-}
-
-function checkDevice(name: string, value: unknown): Device {
-  if (typeof value === "string" && /^(auto|cpu|cuda(:\d{1,4})?)$/.test(value)) return value as Device;
-  fail(name, value, '"auto", "cpu", "cuda" or "cuda:N"');
-}
-
-function checkSides(value: unknown): number[] {
-  if (!Array.isArray(value) || value.length === 0) fail("sides", value, "a non-empty array of integers");
-  const sides = value.map((side, index) => checkInteger(`sides[${index}]`, side, 1, 1024));
-  for (let index = 1; index < sides.length; index++) {
-    if (sides[index]! <= sides[index - 1]!) fail("sides", `[${sides.join(", ")}]`, "ascending sides");
-  }
-  return sides;
 }

@@ -1,19 +1,13 @@
-/** Options of sampleModel: the only place that reads the raw object. What generate shares is checked there. */
+/** Options of sampleModel. What decides the draws is checked by generate, which knows the model. */
 
 import { InvalidOptionError } from "../errors.js";
-import { type Label, resolveLabels } from "../labels/index.js";
-import type { GenerateOptions } from "../model/types.js";
-import {
-  checkBoolean,
-  checkFunction,
-  checkInteger,
-  checkObject,
-  checkSeed,
-  checkSignal,
-  checkString,
-  fail,
-  optional,
-} from "./check.js";
+import { type LabelContext, resolveLabels } from "../labels/index.js";
+import { checkInteger, fail } from "./check.js";
+import { type DepthOption, depth, ZONES } from "./depth.js";
+import { DRAWING } from "./drawing.js";
+import { boolean, callback, checkedBy, integer, seed, signal, text } from "./kinds.js";
+import { labelList } from "./labels.js";
+import { type OptionsOf, type Resolved, row, table } from "./table.js";
 
 /** How far a run has come, of its own shard. */
 export interface SampleProgress {
@@ -23,132 +17,116 @@ export interface SampleProgress {
   resumed: number;
 }
 
+const SHARD = table({
+  index: row(integer(0), "0-based", { needed: true }),
+  of: row(integer(1, 65_536), "how many runs share the work", { needed: true }),
+});
+
 /** One of several runs that share the work. */
-export interface SampleShard {
-  /** 0-based. */
-  index: number;
-  of: number;
-}
+export type SampleShard = OptionsOf<typeof SHARD>;
 
-export interface SampleSettings extends Pick<GenerateOptions, "guidance" | "topK" | "topP"> {
-  /** A folder for PNG files, or a file that ends in `.npz`. */
-  output: string;
-  /** Images of each class. */
-  perClass: number;
-  /** Default: every class of the model. */
-  classes?: Label[];
-  /** 0 .. 2^64-1. Default 0. An image depends on this, its class and its number in the class alone. */
-  seed?: number | bigint;
-  /** As in generate, but for a deadline: what is drawn must not depend on the clock. */
-  depth?: Exclude<GenerateOptions["depth"], { deadlineMs: number }>;
-  /** This run's share of the images. Default: all of them. */
-  shard?: SampleShard;
-  /** Images at a time. It changes the speed, never the images. Default: what the KV pool holds, at most 32. */
-  batch?: number;
-  /**
-   * What tells this model from others with the same shapes (the command line gives a hash of its files): a run that goes on
-   * with other weights is refused. Default: only shapes and tokenizer are compared.
-   */
-  modelId?: string;
-  /** Start anew where images of other settings are. Default false: that is refused. */
-  overwrite?: boolean;
-  onProgress?: (progress: SampleProgress) => void;
-  /** Cancels: what is written stays, and the next call goes on after it. */
-  signal?: AbortSignal;
-}
-
-/** What the checks must know of the model. */
-export interface SampleContext {
-  numClasses: number;
-  classNames: readonly string[];
-}
-
-export interface ResolvedSampleSettings {
-  output: string;
-  format: "png" | "npz";
-  perClass: number;
-  classes: number[];
-  seed: bigint;
-  generate: Pick<GenerateOptions, "guidance" | "topK" | "topP" | "depth">;
-  shard: SampleShard;
-  batch: number | undefined;
-  modelId: string;
-  overwrite: boolean;
-  onProgress: (progress: SampleProgress) => void;
-  signal: AbortSignal | undefined;
-}
-
-const KEYS = [
-  "output",
-  "perClass",
-  "classes",
-  "seed",
-  "guidance",
-  "topK",
-  "topP",
-  "depth",
-  "shard",
-  "batch",
-  "modelId",
-  "overwrite",
-  "onProgress",
-  "signal",
-] as const satisfies readonly (keyof SampleSettings)[];
+/** As a text `2/4`, the second of four. */
+const shard = checkedBy<SampleShard>(
+  SHARD.schema,
+  (option, value) => {
+    const { index, of } = SHARD.read(value, option);
+    return { of, index: checkInteger(`${option}.index`, index, 0, of - 1) };
+  },
+  (option, word) => {
+    const match = /^(\d{1,5})\/(\d{1,5})$/.exec(word);
+    const [index, of] = [Number(match?.[1]), Number(match?.[2])];
+    if (match === null || index < 1 || index > of) fail(option, word, "i/n with i from 1 to n");
+    return { index: index - 1, of };
+  },
+);
 
 const MAX_IMAGES = 2 ** 26;
 
+export const SAMPLE = table({
+  output: row(text(), "a folder for PNG files, or a file that ends in .npz", {
+    needed: true,
+    flag: "-o, --output <path>",
+  }),
+  perClass: row(integer(1, MAX_IMAGES), "images of each class", { needed: true, flag: "-n, --per-class <n>" }),
+  classes: row(
+    labelList(),
+    "classes by number or name; in a command, numbers, ranges and names with commas between them",
+    {
+      otherwise: "all",
+      flag: "--classes <list>",
+    },
+  ),
+  seed: row(seed(), "0 .. 2^64-1; an image depends on this, its class and its number in the class alone", {
+    default: 0,
+    flag: "-s, --seed <n>",
+  }),
+  ...DRAWING.rows,
+  depth: row(
+    depth<Exclude<DepthOption, { deadlineMs: number }>>(ZONES),
+    "blocks that run after the bridge, or one number per scale; no deadline, because what is drawn must not depend on the clock",
+    { otherwise: "all", flag: "-d, --depth <n>" },
+  ),
+  shard: row(shard, "this run's share of the images; in a command i/n, the i-th of n equal parts", {
+    otherwise: "all of them",
+    flag: "--shard <i/n>",
+  }),
+  batch: row(integer(1, 4096), "images at a time; it changes the speed, never the images", {
+    otherwise: "what the KV pool holds, at most 32",
+    flag: "--batch <n>",
+  }),
+  modelId: row(
+    text(),
+    "what tells this model from others with the same shapes (the command line gives a hash of its files): a run that goes on with other weights is refused",
+    { otherwise: "only shapes and tokenizer are compared" },
+  ),
+  overwrite: row(boolean(), "start anew where images of other settings are; otherwise that is refused", {
+    default: false,
+    flag: "--overwrite",
+  }),
+  onProgress: row(callback<(progress: SampleProgress) => void>(), "told how far it has come"),
+  signal: row(signal(), "cancels: what is written stays, and the next call goes on after it"),
+});
+
+export interface SampleSettings extends OptionsOf<typeof SAMPLE> {}
+
+/** What is drawn and where it goes; `generate` holds what a generation is asked for, checked when the first one is. */
+export type ResolvedSampleSettings = Omit<
+  Resolved<typeof SAMPLE, { classes: number[]; seed: bigint; shard: SampleShard; modelId: string }>,
+  keyof Drawing
+> & { format: "png" | "npz"; generate: Drawing };
+
+type Drawing = Pick<SampleSettings, keyof typeof DRAWING.rows | "depth">;
+
 /** @throws InvalidOptionError */
-export function resolveSampleSettings(raw: unknown, context: SampleContext): ResolvedSampleSettings {
-  const options = checkObject("options", raw, [...KEYS, "model"]);
-  const output = checkString("output", options.output);
-  const { guidance, topK, topP, depth } = options as unknown as SampleSettings;
+export function resolveSampleSettings(raw: unknown, context: LabelContext): ResolvedSampleSettings {
+  const { guidance, topK, topP, depth, ...settings } = SAMPLE.read(raw);
   if (typeof depth === "object" && depth !== null && "deadlineMs" in depth) {
     fail("depth", depth, "a plan without a deadline: what is drawn must not depend on the clock");
   }
-  const classes = checkClasses(options.classes, context);
-  const shard = checkShard(options.shard);
-  const overwrite = checkBoolean("overwrite", options.overwrite ?? false);
+  const { output, overwrite, shard = { index: 0, of: 1 } } = settings;
+  const classes = checkClasses(settings.classes, context);
   if (overwrite && shard.of > 1) {
-    throw new InvalidOptionError(
-      "overwrite",
-      `shard ${shard.index} of ${shard.of}`,
-      "no shard: it would remove the others' images",
-    );
+    const found = `shard ${shard.index} of ${shard.of}`;
+    throw new InvalidOptionError("overwrite", found, "no shard: it would remove the others' images");
   }
   return {
-    output,
+    ...settings,
     format: /\.npz$/i.test(output) ? "npz" : "png",
-    perClass: checkInteger("perClass", options.perClass, 1, Math.floor(MAX_IMAGES / classes.length)),
+    perClass: checkInteger("perClass", settings.perClass, 1, Math.floor(MAX_IMAGES / classes.length)),
     classes,
-    seed: BigInt(checkSeed("seed", options.seed ?? 0)),
-    generate: {
-      ...(guidance !== undefined && { guidance }),
-      ...(topK !== undefined && { topK }),
-      ...(topP !== undefined && { topP }),
-      ...(depth !== undefined && { depth }),
-    },
+    seed: BigInt(settings.seed),
+    generate: { guidance, topK, topP, depth: depth as SampleSettings["depth"] },
     shard,
-    batch: optional(options.batch, (value) => checkInteger("batch", value, 1, 4096)),
-    modelId: optional(options.modelId, (value) => checkString("modelId", value)) ?? "",
-    overwrite,
-    onProgress: optional(options.onProgress, (value) => checkFunction("onProgress", value)) ?? (() => undefined),
-    signal: optional(options.signal, (value) => checkSignal("signal", value)),
+    modelId: settings.modelId ?? "",
   };
 }
 
 /** Ascending and distinct, so that the order in which they were named changes nothing. */
-function checkClasses(value: unknown, context: SampleContext): number[] {
+function checkClasses(value: unknown, context: LabelContext): number[] {
   const { numClasses } = context;
   if (value === undefined) return Array.from({ length: numClasses }, (_, index) => index);
   if (!Array.isArray(value)) fail("classes", value, "a list of classes");
   const classes = [...new Set(resolveLabels(value, context))].sort((a, b) => a - b);
   if (classes.at(-1) === numClasses) throw new InvalidOptionError("classes", '"unconditional"', "classes of the model");
   return classes;
-}
-
-function checkShard(value: unknown): SampleShard {
-  if (value === undefined) return { index: 0, of: 1 };
-  const shard = checkObject("shard", value, ["index", "of"]);
-  const of = checkInteger("shard.of", shard.of, 1, 65_536);
-  return { of, index: checkInteger("shard.index", shard.index, 0, of - 1) };
 }

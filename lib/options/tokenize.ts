@@ -1,24 +1,9 @@
-/** Options of tokenizeImages: the only place that reads the raw object. */
+/** Options of tokenizeImages. */
 
 import { InvalidOptionError } from "../errors.js";
-import {
-  checkBoolean,
-  checkFunction,
-  checkInteger,
-  checkObject,
-  checkOneOf,
-  checkSeed,
-  checkSignal,
-  checkString,
-  fail,
-  optional,
-} from "./check.js";
-
-/** How a picture of another size becomes one of the tokenizer's. */
-export type Fit = "cover" | "contain" | "fill" | "pad";
-
-/** Which part of a picture that is larger stays. */
-export type Crop = "centre" | "random";
+import { checkInteger } from "./check.js";
+import { boolean, callback, integer, MANY, oneOf, seed, signal, text } from "./kinds.js";
+import { type OptionsOf, type Resolved, row, table } from "./table.js";
 
 /** How far a tokenization has come. */
 export interface TokenizeProgress {
@@ -31,100 +16,68 @@ export interface TokenizeProgress {
   skipped: number;
 }
 
+export const TOKENIZE = table({
+  images: row(text(), "a folder with one sub-folder per class", { needed: true }),
+  output: row(text(), "the folder to write; made when it is missing", { needed: true, flag: "-o, --output <folder>" }),
+  fit: row(
+    oneOf("cover", "contain", "fill", "pad"),
+    "how a picture of another size becomes one of the tokenizer's; cover: scaled until it covers the square, the rest cropped; contain: scaled until it fits in, the rest black; fill: squeezed; pad: never scaled, black around what is smaller, what is larger is cropped",
+    { default: "cover", flag: "--fit <fit>" },
+  ),
+  resize: row(integer(1, 16_384), "with cover: length of the shorter side before cropping", {
+    otherwise: "the tokenizer's side",
+    flag: "--resize <pixels>",
+  }),
+  crop: row(oneOf("centre", "random"), "which part of a picture that is larger stays", {
+    default: "centre",
+    flag: "--crop <part>",
+  }),
+  flip: row(boolean(), "every image a second time, mirrored, after all the others", { default: false, flag: "--flip" }),
+  seed: row(seed(), "of random crops; the crop of an image depends on this and its path alone", {
+    default: 0,
+    flag: "-s, --seed <n>",
+  }),
+  maxPerClass: row(integer(1), "only the first so many files of each class, by name", {
+    default: MANY,
+    otherwise: "all",
+    flag: "--max-per-class <n>",
+  }),
+  shardSize: row(integer(1, 2 ** 20), "files per shard: what an interruption can cost", {
+    default: 1024,
+    flag: "--shard-size <n>",
+  }),
+  batch: row(integer(1, 4096), "images that are encoded at a time; it changes the speed, never the tokens", {
+    default: 32,
+    flag: "--batch <n>",
+  }),
+  overwrite: row(boolean(), "start anew in a folder that holds another token set; otherwise that is refused", {
+    default: false,
+    flag: "--overwrite",
+  }),
+  onProgress: row(callback<(progress: TokenizeProgress) => void>(), "told how far it has come"),
+  signal: row(signal(), "cancels: finished shards stay, and the next call goes on after them"),
+});
+
 /** What every field may be is said at {@link tokenizeImages}. */
-export interface TokenizeSettings {
-  /** A folder with one sub-folder per class. */
-  images: string;
-  /** The folder to write. */
-  output: string;
-  /**
-   * Default `"cover"`: scaled until it covers the square, the rest cropped. `"contain"`: scaled until it fits in, the rest black.
-   * `"fill"`: squeezed. `"pad"`: never scaled: black around what is smaller, what is larger is cropped.
-   */
-  fit?: Fit;
-  /** With `"cover"`: length of the shorter side before cropping, from the tokenizer's side upwards. Default: that side. */
-  resize?: number;
-  /** Default `"centre"`. */
-  crop?: Crop;
-  /** Every image a second time, mirrored, after all the others. Default false. */
-  flip?: boolean;
-  /** Of random crops; the crop of an image depends on this and its path alone. Default 0. */
-  seed?: number | bigint;
-  /** Only the first so many files of each class, by name. */
-  maxPerClass?: number;
-  /** Files per shard, 1 .. 2^20: what an interruption can cost. Default 1024. */
-  shardSize?: number;
-  /** Images that are encoded at a time, 1 .. 4096. It changes the speed, never the tokens. Default 32. */
-  batch?: number;
-  /** Start anew in a folder that holds another token set. Default false: that is refused. */
-  overwrite?: boolean;
-  onProgress?: (progress: TokenizeProgress) => void;
-  /** Cancels: finished shards stay, and the next call goes on after them. */
-  signal?: AbortSignal;
-}
+export interface TokenizeSettings extends OptionsOf<typeof TOKENIZE> {}
 
-export interface ResolvedTokenizeSettings {
-  images: string;
-  output: string;
-  fit: Fit;
-  resize: number;
-  crop: Crop;
-  flip: boolean;
-  seed: bigint;
-  maxPerClass: number;
-  shardSize: number;
-  batch: number;
-  overwrite: boolean;
-  onProgress: (progress: TokenizeProgress) => void;
-  signal: AbortSignal | undefined;
-}
+/** How a picture of another size becomes one of the tokenizer's. */
+export type Fit = NonNullable<TokenizeSettings["fit"]>;
 
-const KEYS = [
-  "images",
-  "output",
-  "fit",
-  "resize",
-  "crop",
-  "flip",
-  "seed",
-  "maxPerClass",
-  "shardSize",
-  "batch",
-  "overwrite",
-  "onProgress",
-  "signal",
-] as const satisfies readonly (keyof TokenizeSettings)[];
+/** Which part of a picture that is larger stays. */
+export type Crop = NonNullable<TokenizeSettings["crop"]>;
+
+export type ResolvedTokenizeSettings = Resolved<typeof TOKENIZE, { resize: number; seed: bigint }>;
 
 /** @param side of the tokenizer's images @throws InvalidOptionError */
 export function resolveTokenizeSettings(raw: unknown, side: number): ResolvedTokenizeSettings {
-  if (raw === undefined) fail("options", raw, "{ model, images, output }");
-  const options = checkObject("options", raw, [...KEYS, "model"]);
-  const fit = checkOneOf("fit", options.fit ?? "cover", ["cover", "contain", "fill", "pad"]);
-  const crop = checkOneOf("crop", options.crop ?? "centre", ["centre", "random"]);
-  if (options.resize !== undefined && fit !== "cover") {
+  const settings = TOKENIZE.read(raw);
+  const { fit, crop, resize } = settings;
+  if (resize !== undefined && fit !== "cover") {
     throw new InvalidOptionError("resize", `fit "${fit}" beside it`, 'fit "cover", the only one that scales and crops');
   }
   if (crop === "random" && fit !== "cover" && fit !== "pad") {
     throw new InvalidOptionError("crop", `"random" with fit "${fit}"`, 'fit "cover" or "pad", which crop');
   }
-  return {
-    images: checkString("images", options.images),
-    output: checkString("output", options.output),
-    fit,
-    resize: checkInteger("resize", options.resize ?? side, side, 16_384),
-    crop,
-    flip: checkBoolean("flip", options.flip ?? false),
-    seed: BigInt(checkSeed("seed", options.seed ?? 0)),
-    maxPerClass: checkInteger(
-      "maxPerClass",
-      options.maxPerClass ?? Number.MAX_SAFE_INTEGER,
-      1,
-      Number.MAX_SAFE_INTEGER,
-    ),
-    shardSize: checkInteger("shardSize", options.shardSize ?? 1024, 1, 2 ** 20),
-    batch: checkInteger("batch", options.batch ?? 32, 1, 4096),
-    overwrite: checkBoolean("overwrite", options.overwrite ?? false),
-    onProgress: optional(options.onProgress, (value) => checkFunction("onProgress", value)) ?? (() => undefined),
-    signal: optional(options.signal, (value) => checkSignal("signal", value)),
-  };
+  return { ...settings, resize: checkInteger("resize", resize ?? side, side, 16_384), seed: BigInt(settings.seed) };
 }

@@ -41,10 +41,10 @@ const MAX_BATCH = 32;
  * @throws InvalidOptionError (also when other settings made what is there), IoError, PoolExhaustedError, AbortError
  */
 export async function sampleModel(options: SampleOptions): Promise<SampleResult> {
-  const model = options?.model;
+  const { model, ...rest } = options ?? {};
   if (typeof model?.generate !== "function") fail("model", model, "a model");
   const { architecture, classNames } = model;
-  const settings = resolveSampleSettings(options, { numClasses: architecture.numClasses, classNames });
+  const settings = resolveSampleSettings(rest, { numClasses: architecture.numClasses, classNames });
   const { output, format, classes, perClass, seed, signal, shard } = settings;
   const work = new Work(classes, perClass);
   const sink = sinkFor(settings, work, architecture.numClasses, architecture.imageSide);
@@ -54,7 +54,7 @@ export async function sampleModel(options: SampleOptions): Promise<SampleResult>
   const [first, end] = work.rangeOf(shard);
   const missing = missingSamples(work, sink, first, end);
   const resumed = end - first - missing.length;
-  const report = (done: number) => settings.onProgress({ done, total: end - first, resumed });
+  const report = (done: number) => settings.onProgress?.({ done, total: end - first, resumed });
   report(resumed);
   try {
     for (let start = 0; start < missing.length; start += batch) {

@@ -2,20 +2,15 @@
 
 import { createHash } from "node:crypto";
 import { type TokenizerShape, type TransformerShape, transformerShapes } from "../checkpoint/expected.js";
-import {
-  type CheckpointInfo,
-  inspectCheckpoint,
-  type ModelNotes,
-  openCheckpoint,
-  tokenizerFingerprint,
-} from "../checkpoint/index.js";
+import { type CheckpointInfo, inspectCheckpoint, openCheckpoint, tokenizerFingerprint } from "../checkpoint/index.js";
 import { withFiles } from "../checkpoint/source.js";
 import { InvalidCheckpointError, InvalidOptionError } from "../errors.js";
 import { bundledModelPath } from "../native/binding.js";
 import type { NativeConfig, TensorEntry } from "../native/contract.js";
+import type { ModelNotes } from "../options/checkpoint.js";
+import { type InitialModel, isInitial, type TrainBase } from "../options/recipe.js";
 import { numTokens } from "../values/architecture.js";
 import type { TokenSource } from "../values/token-source.js";
-import { type InitialModel, isInitial, type TrainBase } from "./recipe.js";
 
 export interface Base {
   files: string[];

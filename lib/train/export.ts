@@ -1,9 +1,10 @@
 /** A training checkpoint and the base's tokenizer -> an ordinary model file. */
 
 import { writeModel } from "../checkpoint/convert.js";
-import { checkNotes, type ModelNotes } from "../checkpoint/metadata.js";
+import { checkNotes } from "../checkpoint/metadata.js";
 import { InternalError, InvalidCheckpointError, InvalidOptionError } from "../errors.js";
 import type { DType, TensorEntry } from "../native/contract.js";
+import type { ModelNotes } from "../options/checkpoint.js";
 import { type Base, openBase } from "./base.js";
 import type { OpenedCheckpoint } from "./checkpoint-file.js";
 import type { TrainPlan } from "./recipe.js";

@@ -2,14 +2,5 @@
 
 export type { EvaluationMetrics, MemoryFigures, StepMetrics, TrainEvent } from "./events.js";
 export { type ExportOptions, type ExportResult, exportRun } from "./export.js";
-export type {
-  InitialModel,
-  LearningRate,
-  OptimizerOptions,
-  Phases,
-  Ratio,
-  Recipe,
-  TrainBase,
-  TrainPlan,
-} from "./recipe.js";
+export type { Recipe, TrainPlan } from "./recipe.js";
 export { type PlannedTraining, planTraining, type TrainResult, trainSupernet } from "./train.js";

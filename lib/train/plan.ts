@@ -5,10 +5,11 @@ import { InvalidOptionError } from "../errors.js";
 import { type ClassMap, describeClassMap, isIdentity, mapClasses, mappedNames } from "../labels/index.js";
 import type { NativeConfig } from "../native/contract.js";
 import { defaultDepths, minDepth } from "../options/depth.js";
+import type { Phases } from "../options/recipe.js";
 import type { ResolvedTrainOptions } from "../options/train.js";
 import type { TokenSource } from "../values/token-source.js";
 import { type Base, weightsHash } from "./base.js";
-import type { Phases, Recipe, TrainPlan } from "./recipe.js";
+import type { Recipe, TrainPlan } from "./recipe.js";
 import { numEpochs, Schedule } from "./schedule.js";
 import { contentHash, emptyClasses } from "./tokens.js";
 

@@ -2,9 +2,9 @@
 
 import { availableParallelism, cpus, totalmem } from "node:os";
 import { resolve } from "node:path";
+import { isInitial, type TrainBase } from "../options/recipe.js";
 import type { ResolvedTrainOptions } from "../options/train.js";
 import type { TokenSource } from "../values/token-source.js";
-import { isInitial, type TrainBase } from "./recipe.js";
 
 /** Paths become absolute; functions, signals and open token sets are left out. */
 export function recordOptions(options: ResolvedTrainOptions): Record<string, unknown> {

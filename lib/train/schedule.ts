@@ -5,8 +5,8 @@
  * Steps count from 0; step `s` is the update number `s + 1`.
  */
 
+import type { LearningRate, Phases, Ratio } from "../options/recipe.js";
 import { draw } from "./random.js";
-import type { LearningRate, Phases, Ratio } from "./recipe.js";
 
 export interface ScheduleOptions {
   seed: number;

@@ -3,9 +3,10 @@
 import { chmodSync, mkdirSync, readdirSync, readFileSync, statSync, writeFileSync } from "node:fs";
 import { dirname } from "node:path";
 import { describe, expect, test } from "vitest";
-import { type ConvertOptions, convertCheckpoint, openCheckpoint } from "../../lib/checkpoint/index.js";
+import { convertCheckpoint, openCheckpoint } from "../../lib/checkpoint/index.js";
 import { convert, findNonFinite, narrowBF16, narrowF16, widenBF16, widenF16 } from "../../lib/checkpoint/round.js";
 import { AbortError, InvalidCheckpointError, InvalidOptionError, IoError, NotFiniteError } from "../../lib/errors.js";
+import type { ConvertOptions } from "../../lib/options/checkpoint.js";
 import {
   roundTo,
   temporaryPath,

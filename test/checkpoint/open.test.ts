@@ -2,8 +2,9 @@
 
 import { mkdirSync } from "node:fs";
 import { describe, expect, test } from "vitest";
-import { inspectCheckpoint, type OpenOptions, openCheckpoint } from "../../lib/checkpoint/index.js";
+import { inspectCheckpoint, openCheckpoint } from "../../lib/checkpoint/index.js";
 import { AbortError, InvalidCheckpointError, InvalidOptionError, IoError } from "../../lib/errors.js";
+import type { OpenOptions } from "../../lib/options/checkpoint.js";
 import { temporaryPath, writePair, writeTemporary } from "../support/checkpoint-files.js";
 import { torchZip } from "../support/pth-writer.js";
 import { randomStateDicts } from "../support/random-checkpoint.js";

@@ -5,7 +5,7 @@ import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { loadModel } from "../../lib/model/load.js";
 import type { Model } from "../../lib/model/model.js";
-import type { LoadOptions } from "../../lib/model/types.js";
+import type { LoadOptions } from "../../lib/options/load.js";
 import { readTensors, type Tensor } from "./safetensors.js";
 
 export type GoldenName = "tiny" | "tiny-shared" | "digits";

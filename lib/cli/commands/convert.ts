@@ -2,17 +2,12 @@
 
 import { freemem } from "node:os";
 import { Command, Option } from "commander";
-import {
-  type CheckpointInfo,
-  type ConvertOptions,
-  convertCheckpoint,
-  type ModelNotes,
-  openCheckpoint,
-} from "../../checkpoint/index.js";
+import { type CheckpointInfo, convertCheckpoint, openCheckpoint } from "../../checkpoint/index.js";
 import { InvalidOptionError, NextscaleError } from "../../errors.js";
 import { duplicates, readLabelFile } from "../../labels/index.js";
-import type { ModelSource } from "../../model/types.js";
 import type { DType } from "../../native/contract.js";
+import type { ConvertOptions, ModelNotes } from "../../options/checkpoint.js";
+import type { ModelSource } from "../../options/load.js";
 import type { Strategy } from "../../values/architecture.js";
 import { integer, list, note, number } from "../args.js";
 import { type CliContext, printJson } from "../context.js";

@@ -2,9 +2,10 @@
 
 import { stat } from "node:fs/promises";
 import { Command } from "commander";
-import { type CheckpointInfo, type CheckpointSource, inspectCheckpoint } from "../../checkpoint/index.js";
+import { type CheckpointInfo, inspectCheckpoint } from "../../checkpoint/index.js";
 import { bundledModelPath } from "../../native/binding.js";
 import type { TensorEntry } from "../../native/contract.js";
+import type { CheckpointSource } from "../../options/checkpoint.js";
 import { type Architecture, toArchitecture } from "../../values/architecture.js";
 import { type CliContext, printJson } from "../context.js";
 import { type Inspection, printInspection } from "../inspection-text.js";

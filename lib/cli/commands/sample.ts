@@ -3,7 +3,7 @@
 import { Command, InvalidArgumentError, Option } from "commander";
 import { InvalidOptionError } from "../../errors.js";
 import { ambiguities, checkTyped, type Label } from "../../labels/index.js";
-import type { DepthOption } from "../../model/types.js";
+import type { DepthOption } from "../../options/depth.js";
 import type { SampleProgress, SampleShard } from "../../options/sample.js";
 import { type SampleResult, sampleModel } from "../../sample/index.js";
 import { integer, labelsOf, number, numberOrList, seed } from "../args.js";

@@ -4,7 +4,7 @@ import { Command, Option } from "commander";
 import { type TokenizeResult, tokenizeImages } from "../../data/index.js";
 import { InvalidOptionError } from "../../errors.js";
 import { loadTokenizer } from "../../model/load.js";
-import type { TokenizerOptions, TokenizerSource } from "../../model/types.js";
+import type { TokenizerOptions, TokenizerSource } from "../../options/load.js";
 import type { Crop, Fit, TokenizeProgress } from "../../options/tokenize.js";
 import { integer, list, seed } from "../args.js";
 import { type CliContext, printJson } from "../context.js";

@@ -1,0 +1,137 @@
+/** Options of opening and converting checkpoints, and where they come from. */
+
+import { Type } from "@sinclair/typebox";
+import { InvalidOptionError } from "../errors.js";
+import { checkObject, checkString, fail, optional } from "./check.js";
+import { RECOMMENDED } from "./drawing.js";
+import { callback, checkedBy, checkedLater, integer, listOf, nested, number, oneOf, signal, text } from "./kinds.js";
+import { type OptionsOf, row, table } from "./table.js";
+
+export const dtype = oneOf("f32", "f16", "bf16");
+export const strategy = oneOf("even", "nested");
+
+const sideList = listOf(integer(1, 1024), "a non-empty array of integers");
+
+export const sides = checkedBy<number[]>(
+  sideList.schema,
+  (option, value) => {
+    const list = sideList.check(option, value);
+    if (list.some((side, index) => index > 0 && side <= list[index - 1]!))
+      fail(option, `[${list.join(", ")}]`, "ascending sides");
+    return list;
+  },
+  sideList.parse,
+);
+
+/** What a file cannot always tell. */
+export const SHAPE = table({
+  heads: row(integer(1, 1024), "attention heads, for a checkpoint without L2-norm attention", {
+    otherwise: "one per 64 channels, as in the reference",
+    flag: "--heads <n>",
+  }),
+  sides: row(sides, "sides of the scales, ascending, such as 1,2,3,4,5,6,8,10,13,16", {
+    otherwise: "inferred",
+    flag: "--sides <list>",
+  }),
+  residualMix: row(number(0, 1), "share of the residual convolution", { otherwise: "the checkpoint's, else 0.5" }),
+});
+
+export const OPEN = table({ ...SHAPE.rows, signal: row(signal(), "cancels") });
+
+/** How a supernet was trained. */
+const texts = Type.Record(Type.String(), Type.String());
+
+/** What is known about a model beyond its weights; `checkNotes` compares it with the model. */
+export const NOTES = table({
+  name: row(checkedLater<string>(text().schema, text().parse), "name of the model", { flag: "--name <text>" }),
+  labels: row(
+    checkedLater<string[]>(Type.Array(Type.String())),
+    "one name per class, in the order of the class numbers",
+  ),
+  strategy: row(strategy, "choice of a subnet's blocks that it was trained with", { flag: "--strategy <name>" }),
+  bridge: row(integer(0), "leading scales that it was trained to run at full depth", { flag: "--bridge <n>" }),
+  depths: row(
+    listOf(integer(1), "depths that it was trained for, ascending"),
+    "depths that it was trained for, such as 2,4,8",
+    {
+      flag: "--depths <list>",
+    },
+  ),
+  recommended: row(nested(RECOMMENDED), "settings that suit it"),
+  previewMatrix: row(checkedLater<Float32Array>(null), "linear preview, [3, E+1] row by row"),
+  metadata: row(
+    checkedLater<Record<string, string>>(texts, (option, word, before) => {
+      const at = word.indexOf("=");
+      if (at < 1) fail(option, word, "key=value");
+      return { ...(before as Record<string, string>), [word.slice(0, at)]: word.slice(at + 1) };
+    }),
+    "anything else worth keeping, such as license=MIT (repeatable)",
+    { flag: "--note <key=value>" },
+  ),
+});
+
+export const CONVERT = table({
+  source: row(checkedLater<CheckpointSource>(null), "one file, a pair by role, or a list of files", { needed: true }),
+  output: row(text(), "the .safetensors file to write; one that exists is replaced when the new one is complete", {
+    needed: true,
+    flag: "-o, --output <file>",
+  }),
+  dtype: row(
+    dtype,
+    "number format of matrices and convolutions; biases, norms, embeddings and the codebook become f32",
+    {
+      otherwise: "every tensor keeps its own",
+      flag: "--dtype <dtype>",
+    },
+  ),
+  ...OPEN.rows,
+  ...NOTES.rows,
+  onProgress: row(
+    callback<(fraction: number, tensor: string) => void>(),
+    "share of the bytes written, 0..1, and the tensor at hand; an error that it throws ends the conversion",
+  ),
+});
+
+/**
+ * One file that holds a whole model (a converted one, or a training checkpoint); or the pair by role; or a list of files
+ * whose content tells their roles.
+ */
+export type CheckpointSource = string | { var?: string; tokenizer?: string } | readonly string[];
+
+/** Settings that suit a model. */
+export interface RecommendedSettings extends OptionsOf<typeof RECOMMENDED> {}
+
+/** What is known about a model beyond its weights. Every field is optional. */
+export interface ModelNotes extends OptionsOf<typeof NOTES> {}
+
+export interface OpenOptions extends OptionsOf<typeof OPEN> {}
+
+export interface ConvertOptions extends OptionsOf<typeof CONVERT> {}
+
+/** Distinct files, and which of them holds which part where the caller says. */
+export interface ResolvedSource {
+  paths: string[];
+  roles: { var?: number; vae?: number };
+}
+
+/** @throws InvalidOptionError */
+export function resolveSource(source: unknown): ResolvedSource {
+  if (typeof source === "string") return { paths: [checkString("source", source)], roles: {} };
+  if (Array.isArray(source)) {
+    const paths = [...new Set(source.map((path, index) => checkString(`source[${index}]`, path)))];
+    if (paths.length === 1 || paths.length === 2) return { paths, roles: {} };
+    throw new InvalidOptionError("source", `a list of ${source.length} files`, "one file or two");
+  }
+  if (source === undefined || source === null) fail("source", source, "a path or { var, tokenizer }");
+  const pair = checkObject("source", source, ["var", "tokenizer"]);
+  const transformer = optional(pair.var, (path) => checkString("source.var", path));
+  const tokenizer = optional(pair.tokenizer, (path) => checkString("source.tokenizer", path));
+  if (transformer !== undefined && transformer === tokenizer)
+    return { paths: [transformer], roles: { var: 0, vae: 0 } };
+  if (transformer !== undefined && tokenizer !== undefined) {
+    return { paths: [transformer, tokenizer], roles: { var: 0, vae: 1 } };
+  }
+  if (transformer !== undefined) return { paths: [transformer], roles: { var: 0 } };
+  if (tokenizer !== undefined) return { paths: [tokenizer], roles: { vae: 0 } };
+  throw new InvalidOptionError("source", "an object without files", "a path or { var, tokenizer }");
+}
