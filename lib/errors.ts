@@ -194,6 +194,15 @@ export interface NativeFailure {
   neededBytes?: number;
   availableBytes?: number;
   deepestFit?: number;
+  /** Images of the request that did not fit; what JavaScript knows of it. */
+  images?: number | undefined;
+}
+
+/** What else would make a request fit into the pool: the obvious things, in figures. */
+function poolAdvice({ neededBytes = 0, availableBytes = 0, deepestFit = 0, images = 1 }: NativeFailure): string {
+  const fitting = images > 1 && neededBytes > 0 ? Math.floor(availableBytes / Math.ceil(neededBytes / images)) : 0;
+  const fewer = fitting > 0 ? `${fitting} labels at a time (of ${images}), or ` : "";
+  return `${deepestFit > 0 ? "; so would " : "; what would fit: "}${fewer}a kvPool.bytes of ${neededBytes} or more`;
 }
 
 /** Turns a failure of the core into the class of its code. The stack starts where this is called. */
@@ -210,7 +219,7 @@ export function errorFromNative(failure: NativeFailure, options?: ErrorOptions):
       return new OutOfMemoryError(message, options);
     case "POOL_EXHAUSTED":
       return new PoolExhaustedError(
-        message,
+        `${message}${poolAdvice(failure)}`,
         {
           neededBytes: failure.neededBytes ?? 0,
           availableBytes: failure.availableBytes ?? 0,

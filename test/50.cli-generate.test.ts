@@ -247,7 +247,11 @@ describe("refusals come before any work", () => {
   });
 
   const late: [name: string, words: string[], message: RegExp][] = [
-    ["a label out of range", ["3", "11"], /error \[INVALID_OPTION\]: label: expected an integer in 0\.\.10, found 11/],
+    [
+      "a label out of range",
+      ["3", "11"],
+      /error \[INVALID_OPTION\]: label: expected a class number in 0\.\.9, a name, or unconditional, found 11/,
+    ],
     ["an unknown name, with a suggestion", ["thre"], /label: .*did you mean "three"\?/],
     ["a depth that the model does not have", ["3", "--depth", "9"], /--depth: expected an integer in 2\.\.8, found 9/],
     [
@@ -306,7 +310,9 @@ describe("failures in mid-run", () => {
     };
     const { code, stderr } = await generate(["3", "-o", join(folder, "a.png")], opened);
     expect(code).toBe(1);
-    expect(stderr).toMatch(/^error \[POOL_EXHAUSTED\]: needs 9 bytes, has 5\nhint: --depth 4 would fit/);
+    expect(stderr).toMatch(
+      /^error \[POOL_EXHAUSTED\]: needs 9 bytes, has 5; so would a kvPool\.bytes of 9 or more\nhint: --depth 4 would fit/,
+    );
     expect(readdirSync(folder)).toEqual([]);
   });
 

@@ -132,10 +132,11 @@ async function readNpz(path: string) {
 }
 
 describe("npz", () => {
-  test("arr_0 holds the pixels of the PNG files, class by class, arr_1 the classes", async () => {
+  test('with order "class" arr_0 holds the pixels of the PNG files, class by class, arr_1 the classes', async () => {
     const folder = scratch();
     await sample(join(folder, "png"));
-    expect(await sample(join(folder, "out.npz"))).toMatchObject({ format: "npz", complete: true, images: 9 });
+    const made = await sample(join(folder, "out.npz"), { order: "class" });
+    expect(made).toMatchObject({ format: "npz", complete: true, images: 9 });
     expect(readdirSync(folder).sort()).toEqual(["out.npz", "out.npz.json", "png"]);
     const arrays = await readNpz(join(folder, "out.npz"));
     expect(Object.keys(arrays)).toEqual(["arr_0.npy", "arr_1.npy"]);

@@ -44,7 +44,7 @@ export async function convertCheckpoint(raw: ConvertOptions): Promise<ConvertRes
 /** What is written: tensors of one or more files, and the architecture that they make together. */
 export type ModelTensors = Pick<Checkpoint, "files" | "tensors" | "config">;
 
-type WriteOptions = Pick<ConvertOptions, "output" | "dtype" | "signal" | "onProgress">;
+type WriteOptions = Pick<ConvertOptions, "dtype" | "signal" | "onProgress"> & { output: string };
 
 /** The second half of a conversion. The notes must fit the model. Returns the bytes of the file. */
 export async function writeModel(model: ModelTensors, notes: ModelNotes, options: WriteOptions): Promise<number> {

@@ -2,7 +2,7 @@
 
 import { type Command, Option } from "commander";
 import { InvalidOptionError } from "../errors.js";
-import type { LoadOptions, ModelSource } from "../options/load.js";
+import type { LoadOptions, SourcePaths } from "../options/load.js";
 import { integer, list } from "./args.js";
 
 export interface SourceFlags {
@@ -48,7 +48,7 @@ export function addArchitectureOptions(command: Command): Command {
 }
 
 /** `undefined` is the bundled model. */
-export function sourceOf({ model, var: transformer, tokenizer }: SourceFlags): ModelSource | undefined {
+export function sourceOf({ model, var: transformer, tokenizer }: SourceFlags): SourcePaths | undefined {
   if (model !== undefined) return model;
   if (transformer === undefined && tokenizer === undefined) return undefined;
   if (transformer === undefined) throw new InvalidOptionError("--var", "only --tokenizer", "both parts of the pair");
@@ -57,7 +57,7 @@ export function sourceOf({ model, var: transformer, tokenizer }: SourceFlags): M
 }
 
 /** What a source is called in output. */
-export function nameOf(source: ModelSource | undefined): string {
+export function nameOf(source: SourcePaths | undefined): string {
   if (source === undefined) return "digits";
   return typeof source === "string" ? source : `${source.var} + ${source.tokenizer}`;
 }

@@ -85,9 +85,8 @@ const REPORT = 'this looks like a bug: please report it with the output of "next
 
 function hintOf(error: NextscaleError): string | null {
   if (error instanceof PoolExhaustedError) {
-    return error.deepestFit > 0
-      ? `--depth ${error.deepestFit} would fit; so may fewer images at a time (--batch 1) or --kv-dtype f16`
-      : "fewer images at a time (--batch 1) or --kv-dtype f16 need less";
+    const depth = error.deepestFit > 0 ? `--depth ${error.deepestFit} would fit; so may ` : "";
+    return `${depth}fewer images at a time (--batch 1) or --kv-dtype f16${depth === "" ? " need less" : ""}`;
   }
   switch (error.code) {
     case "NO_BINARY":

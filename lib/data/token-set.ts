@@ -7,8 +7,9 @@
 import { type FileHandle, open } from "node:fs/promises";
 import { join } from "node:path";
 import { TimeSlice } from "../base/time-slice.js";
+import { markUncloneable } from "../base/uncloneable.js";
 import { InvalidOptionError, InvalidTokensError, IoError } from "../errors.js";
-import { checkInteger, checkObject, checkString, optional } from "../options/check.js";
+import { checkInteger, checkObject, checkPath, optional } from "../options/check.js";
 import { numTokens as numTokensOf } from "../values/architecture.js";
 import type { TokenBatch } from "../values/token-source.js";
 import {
@@ -58,6 +59,7 @@ export class TokenSet {
   #held: Uint16Array | Int32Array | null = null;
 
   private constructor(folder: string, manifest: Manifest, shards: Shard[]) {
+    markUncloneable(this);
     this.folder = folder;
     this.sides = manifest.sides;
     this.numTokens = numTokensOf(manifest.sides);
@@ -77,8 +79,8 @@ export class TokenSet {
    *
    * @throws InvalidTokensError, IoError, InvalidOptionError
    */
-  static async open(folder: string, options?: TokenSetOptions): Promise<TokenSet> {
-    checkString("folder", folder);
+  static async open(place: string | URL, options?: TokenSetOptions): Promise<TokenSet> {
+    const folder = checkPath("folder", place);
     const { memoryBytes: raw } = checkObject("options", options, ["memoryBytes"]);
     const memoryBytes =
       optional(raw, (value) => checkInteger("memoryBytes", value, 0, Number.MAX_SAFE_INTEGER)) ?? DEFAULT_MEMORY;

@@ -10,7 +10,7 @@ import { contextOf, type Loss, openTokensFor, Scorer } from "./pass.js";
 export interface EvaluateOptions extends EvaluateSettings {
   model: Model;
   /** The set, or its folder. */
-  tokens: TokenSet | string;
+  tokens: TokenSet | string | URL;
 }
 
 export interface DepthLoss extends Loss {

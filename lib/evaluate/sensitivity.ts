@@ -14,7 +14,7 @@ import { contextOf, type Loss, openTokensFor, Scorer } from "./pass.js";
 export interface SensitivityOptions extends SensitivitySettings {
   model: Model;
   /** The set, or its folder. */
-  tokens: TokenSet | string;
+  tokens: TokenSet | string | URL;
 }
 
 /** The subnet at the scales `[first, last]`, full depth at all others. */

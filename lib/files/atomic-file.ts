@@ -13,8 +13,50 @@ export function temporaryName(path: string): string {
   return join(dirname(path), `.${basename(path)}.${process.pid}-${randomBytes(4).toString("hex")}.tmp`);
 }
 
+/** A temporary name of ours: what it is for, and the process that made it. */
+const TEMPORARY = /^\..+\.(\d+)-[0-9a-f]{8}\.tmp$/s;
+
+/** A writer changes its file all the time; only syncing a huge one to a slow disk may take minutes. */
+const STALE_MS = 10 * 60_000;
+/** When its process is gone, or is that of another machine which shares the folder. */
+const ORPHANED_MS = 60_000;
+
+/**
+ * Removes what killed processes and terminated worker threads have left in a folder: temporary files of ours, by name, that
+ * nobody has written to for a while. Never throws: this is a courtesy.
+ */
+export async function sweepStale(folder: string, now = Date.now()): Promise<void> {
+  const names = await fs.readdir(folder).catch(() => []);
+  for (const name of names) {
+    const pid = TEMPORARY.exec(name)?.[1];
+    if (pid === undefined) continue;
+    const path = join(folder, name);
+    const stats = await fs.stat(path).catch(() => null);
+    if (stats === null || !stats.isFile()) continue;
+    const patience = isAlive(Number(pid)) ? STALE_MS : ORPHANED_MS;
+    if (now - stats.mtimeMs > patience) await fs.rm(path, { force: true }).catch(() => undefined);
+  }
+}
+
+/** Whether a process of this number runs on this machine. */
+export function isAlive(pid: number): boolean {
+  try {
+    process.kill(pid, 0); // asks, and sends nothing
+    return true;
+  } catch (error) {
+    return (error as NodeJS.ErrnoException).code !== "ESRCH";
+  }
+}
+
+const swept = new Set<string>();
+
 /** Writes or replaces `path`. Whatever fails, no half of it is left. Throws an IoError. */
 export async function writeAtomically(path: string, bytes: Uint8Array): Promise<void> {
+  const folder = dirname(path);
+  if (!swept.has(folder)) {
+    swept.add(folder); // once: a folder of fifty thousand pictures is not listed for each of them
+    await sweepStale(folder);
+  }
   await replace(path, (file) => file.writeFile(bytes), fs);
 }
 
@@ -27,6 +69,7 @@ export async function replaceFile<T>(
   write: (file: fs.FileHandle) => Promise<T>,
   files: Files = fs,
 ): Promise<T> {
+  await sweepStale(dirname(path));
   const result = await replace(
     path,
     async (file) => {

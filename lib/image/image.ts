@@ -3,10 +3,11 @@
 import { extname } from "node:path";
 import { InvalidOptionError, IoError } from "../errors.js";
 import { writeAtomically } from "../files/atomic-file.js";
-import { checkInteger, checkObject, checkOneOf, fail } from "../options/check.js";
+import { systemFailure } from "../files/failure.js";
+import { checkInteger, checkObject, checkOneOf, checkPath, fail, isUrl } from "../options/check.js";
+import { gridShape, IMAGE_FORMATS, type ImageFormat, requireEncodable } from "./limits.js";
 
-export const IMAGE_FORMATS = ["png", "jpeg", "webp"] as const;
-export type ImageFormat = (typeof IMAGE_FORMATS)[number];
+export { IMAGE_FORMATS, type ImageFormat };
 
 /** How pixels become a file. */
 export interface EncodeOptions {
@@ -57,8 +58,9 @@ export class Image {
    * Reads a picture for {@link Model.encode}: an image file by path or by content (anything that sharp reads, turned upright
    * by its EXIF tag), or raw pixels. Transparency is laid on black. Throws an IoError for what cannot be read.
    */
-  static async from(input: string | Uint8Array | RawPixels, options?: FromOptions): Promise<Image> {
+  static async from(source: string | URL | Uint8Array | RawPixels, options?: FromOptions): Promise<Image> {
     const { side, fit } = checkFromOptions(options);
+    const input = typeof source === "string" || isUrl(source) ? checkPath("input", source) : source;
     const raw = isRaw(input) ? checkRaw(input) : null;
     if (raw !== null && raw.channels === 3 && (side === undefined || (raw.width === side && raw.height === side))) {
       return new Image(raw.width, raw.height, Uint8ClampedArray.from(raw.data));
@@ -73,7 +75,8 @@ export class Image {
       return new Image(info.width, info.height, toRgb(data, info.channels));
     } catch (cause) {
       const name = typeof input === "string" ? input : "the image";
-      throw new IoError(`cannot read ${name}: ${(cause as Error).message}`, { cause });
+      const doing = `cannot read ${name}`;
+      throw systemFailure(cause, doing) ?? new IoError(`${doing}: ${(cause as Error).message}`, { cause });
     }
   }
 
@@ -88,10 +91,9 @@ export class Image {
     checkInteger("columns", columns, 1, Number.MAX_SAFE_INTEGER);
     checkInteger("gap", gap, 0, 4096);
     const { width, height } = images[0]!;
-    const numColumns = Math.min(columns, images.length);
-    const numRows = Math.ceil(images.length / numColumns);
-    const gridWidth = numColumns * (width + gap) - gap;
-    const gridHeight = numRows * (height + gap) - gap;
+    const shape = gridShape(images.length, width, height, columns, gap);
+    const { columns: numColumns, width: gridWidth, height: gridHeight } = shape;
+    requireEncodable("images", "png", gridWidth, gridHeight); // larger than any array could be
     const data = new Uint8ClampedArray(gridWidth * gridHeight * 3);
     images.forEach((image, index) => {
       if (image.width !== width || image.height !== height) {
@@ -107,22 +109,41 @@ export class Image {
     return new Image(gridWidth, gridHeight, data);
   }
 
-  /** Encoded bytes. */
+  /**
+   * Encoded bytes.
+   *
+   * @throws InvalidOptionError for more pixels than the format holds (jpeg 65500, webp 16383 a side), IoError, OutOfMemoryError
+   */
   async toBuffer(format: ImageFormat = "png", options?: EncodeOptions): Promise<Buffer> {
     checkOneOf("format", format, IMAGE_FORMATS);
     const { quality: raw = 92 } = checkObject("options", options, ["quality"]);
     const quality = checkInteger("quality", raw, 1, 100);
-    const sharp = await loadSharp();
     const { width, height, channels } = this;
-    const pipeline = sharp(this.data, { raw: { width, height, channels } });
-    // Small pictures show what 4:2:0 does to colours.
-    if (format === "jpeg") return pipeline.jpeg({ quality, chromaSubsampling: "4:4:4" }).toBuffer();
-    if (format === "webp") return pipeline.webp({ quality }).toBuffer();
-    return pipeline.png().toBuffer();
+    requireEncodable("format", format, width, height);
+    if (this.data.length !== width * height * channels) {
+      throw new InvalidOptionError(
+        "data",
+        `${this.data.length} bytes`,
+        "the pixels of the picture (were they transferred?)",
+      );
+    }
+    const sharp = await loadSharp();
+    try {
+      // The limit of sharp is one against foreign files; these pixels are in memory already.
+      const pipeline = sharp(this.data, { raw: { width, height, channels }, limitInputPixels: false });
+      // Small pictures show what 4:2:0 does to colours.
+      if (format === "jpeg") return await pipeline.jpeg({ quality, chromaSubsampling: "4:4:4" }).toBuffer();
+      if (format === "webp") return await pipeline.webp({ quality }).toBuffer();
+      return await pipeline.png().toBuffer();
+    } catch (cause) {
+      const doing = `cannot encode ${width} x ${height} pixels as ${format}`;
+      throw systemFailure(cause, doing) ?? new IoError(`${doing}: ${(cause as Error).message}`, { cause });
+    }
   }
 
   /** Writes or replaces a file, completely or not at all; its ending (.png, .jpg, .jpeg, .webp) names the format. */
-  async toFile(path: string, options?: EncodeOptions): Promise<void> {
+  async toFile(file: string | URL, options?: EncodeOptions): Promise<void> {
+    const path = checkPath("path", file);
     const format = formatOf(path);
     if (format === null) fail("path", path, "a name that ends in .png, .jpg, .jpeg or .webp");
     await writeAtomically(path, await this.toBuffer(format, options));

@@ -7,6 +7,7 @@
 
 import { deferred } from "../base/deferred.js";
 import { TimeSlice } from "../base/time-slice.js";
+import { markUncloneable } from "../base/uncloneable.js";
 import { AbortError, type CallSite, errorFromNative, wrapNative } from "../errors.js";
 import { Image } from "../image/image.js";
 import type { NativeEndEvent, NativeGeneration, NativeScaleEvent } from "../native/contract.js";
@@ -61,6 +62,7 @@ export class Generation implements AsyncIterable<ScaleEvent> {
     this.seed = parts.seed;
     this.count = parts.count;
     this.numScales = parts.sides.length;
+    markUncloneable(this);
     this.#unlisten = onAbort(parts.signal, () => this.#stop(parts.signal?.reason));
     if (parts.ready === null) this.#launch();
     else
@@ -175,7 +177,8 @@ export class Generation implements AsyncIterable<ScaleEvent> {
       this.#parts.log.scale(event);
       return;
     }
-    this.#finish(event.code === null ? null : this.#parts.callSite.stamp(errorFromNative(event)));
+    const failure = event.code === null ? null : errorFromNative({ ...event, images: this.count });
+    this.#finish(failure === null ? null : this.#parts.callSite.stamp(failure));
     this.#settled.resolve();
   }
 

@@ -1,10 +1,11 @@
 /** loadModel: options -> checkpoint -> core -> Model. */
 
-import { freemem } from "node:os";
+import { listener } from "../base/listener.js";
 import { openCheckpoint, openTokenizer, tokenizerFingerprint } from "../checkpoint/index.js";
 import { AbortError, wrapNative } from "../errors.js";
 import { bundledModelPath, loadBinding } from "../native/binding.js";
-import type { DType, NativeModel } from "../native/contract.js";
+import type { DType, NativeAddon, NativeModel, NativeModelSpec, TensorEntry } from "../native/contract.js";
+import { machineMemory } from "../native/machine.js";
 import {
   checkSource,
   checkTokenizerSource,
@@ -44,18 +45,21 @@ export async function loadModel(source?: ModelSource, options?: LoadOptions): Pr
   const architecture = toArchitecture(config);
   const kvDtype = resolved.kvPool.dtype ?? device.cuda?.dtype ?? "f32";
   const strategy = resolved.strategy ?? checkpoint.strategy ?? "even";
-  const opening = addon.openModel(
+  const opening = open(
+    addon,
     {
       files: checkpoint.files,
       tensors: checkpoint.tensors,
       config,
       threads: resolved.threads,
-      kvBytes: resolved.kvPool.bytes ?? defaultKvBytes(architecture, kvDtype, device.freeBytes ?? freemem()),
+      kvBytes:
+        resolved.kvPool.bytes ??
+        defaultKvBytes(architecture, kvDtype, device.freeBytes ?? freeBeside(checkpoint.tensors)),
       kvDtype,
       strategy,
       cuda: device.cuda,
     },
-    quietProgress(resolved),
+    resolved,
   );
   const native = await openOrAbort(opening, signal);
   return new Model({
@@ -93,26 +97,40 @@ export async function loadTokenizer(source?: TokenizerSource, options?: Tokenize
   throwIfAborted(signal);
   const pool = { kvBytes: 1 << 20, kvDtype: "f32", strategy: "even" } as const; // not used
   const spec = { files, tensors, config, threads, ...pool, cuda };
-  const native = await openOrAbort(addon.openModel(spec, quietProgress(resolved)), signal);
+  const native = await openOrAbort(open(addon, spec, resolved), signal);
   const { depth, width, heads, mlpWidth, numClasses, sharedAda, l2Norm, ...architecture } = toArchitecture(config);
   return new Tokenizer({ native, architecture, fingerprint, threads });
 }
 
-/** A quarter of the free memory, but no less than one image at full depth with guidance, and no more than 64. */
+/** What is free once the weights are in memory, which the core keeps in f32. */
+function freeBeside(tensors: readonly TensorEntry[]): number {
+  const weights = tensors.reduce((sum, { shape }) => sum + 4 * shape.reduce((product, side) => product * side, 1), 0);
+  return Math.max(0, machineMemory().availableBytes - weights);
+}
+
+/**
+ * A quarter of the free memory, but no less than one image at full depth with guidance, no more than 64, and never more than is
+ * free: a pool that the container cannot hold ends in SIGKILL, not in an error.
+ */
 export function defaultKvBytes(
   { depth, width, numTokens: tokens }: Architecture,
   dtype: DType,
-  free = freemem(),
+  free = machineMemory().availableBytes,
 ): number {
   const oneImage = 2 * depth * tokens * 2 * width * (dtype === "f32" ? 4 : 2); // cond and uncond; keys and values
-  return Math.min(Math.max(Math.floor(free / 4), oneImage), 64 * oneImage);
+  return Math.max(1, Math.min(Math.max(Math.floor(free / 4), oneImage), 64 * oneImage, Math.floor(free)));
 }
 
-/** A listener that throws must not reach the core: its error surfaces as an uncaught exception, as in any callback. */
-function quietProgress({ onProgress }: ResolvedLoadOptions): (fraction: number) => void {
-  return (fraction) => {
-    if (onProgress !== undefined) queueMicrotask(() => onProgress(fraction));
-  };
+/** The caller's listener, or none; it runs after the core has gone on. */
+function progressOf({ onProgress }: ResolvedLoadOptions): (fraction: number) => void {
+  if (onProgress === undefined) return () => undefined;
+  const tell = listener("onProgress", onProgress);
+  return (fraction) => queueMicrotask(() => tell(fraction));
+}
+
+/** The addon may fail at once: without threads or memory for the job itself. */
+async function open(addon: Pick<NativeAddon, "openModel">, spec: NativeModelSpec, options: ResolvedLoadOptions) {
+  return addon.openModel(spec, progressOf(options));
 }
 
 /** The core cannot stop in the middle of packing: the caller is let go at once, the model is freed when it arrives. */

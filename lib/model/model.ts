@@ -1,5 +1,6 @@
 /** An opened model: describe, generate, encode, decode, score, dispose. */
 
+import { markUncloneable } from "../base/uncloneable.js";
 import { CallSite, InvalidOptionError, wrapNative } from "../errors.js";
 import type { Image } from "../image/image.js";
 import { checkImages, type ImageLike, toPlanes } from "../image/planes.js";
@@ -84,6 +85,7 @@ export class Model {
     this.tokenizerFingerprint = parts.tokenizerFingerprint ?? "";
     this.#native = parts.native;
     this.#observer = new Observer(parts.onEvent);
+    markUncloneable(this);
     this.#lifecycle = new Lifecycle(() => this.#native.dispose());
     const depthContext = {
       fullDepth: architecture.depth,

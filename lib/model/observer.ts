@@ -1,5 +1,6 @@
 /** `onEvent`: what generations do, told to one listener that can break nothing. */
 
+import { bound, warnOnce } from "../base/listener.js";
 import { NextscaleError } from "../errors.js";
 import type { NativeScaleEvent } from "../native/contract.js";
 import type { ResolvedGenerateOptions } from "../options/generate.js";
@@ -11,31 +12,16 @@ export type Requested = Pick<ResolvedGenerateOptions, "labels" | "seed" | "plan"
 /** The listener of one model, or none. */
 export class Observer {
   readonly #listener: ((event: ModelEvent) => unknown) | undefined;
-  #warned = false;
+  readonly #warn = warnOnce("onEvent");
 
   constructor(listener: ((event: ModelEvent) => unknown) | undefined) {
     this.#listener = listener;
   }
 
-  /** The log of one generation. */
+  /** The log of one generation: its events come in the asynchronous context of the call that began it. */
   log(options: Requested): GenerationLog {
-    return this.#listener === undefined ? SILENT : new Log((event) => this.#tell(event), options);
-  }
-
-  /** A listener may throw, or be async and reject: either is worth one warning, never a crash or a lost generation. */
-  #tell(event: ModelEvent): void {
-    try {
-      const result = this.#listener?.(event);
-      if (result instanceof Promise) result.catch((error) => this.#warn(error));
-    } catch (error) {
-      this.#warn(error);
-    }
-  }
-
-  #warn(error: unknown): void {
-    if (this.#warned) return;
-    this.#warned = true;
-    process.emitWarning(`onEvent failed: ${error instanceof Error ? error.message : typeof error}`, "NextscaleWarning");
+    if (this.#listener === undefined) return SILENT;
+    return new Log(bound(this.#listener, this.#warn), options);
   }
 }
 

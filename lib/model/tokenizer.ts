@@ -1,5 +1,6 @@
 /** An opened tokenizer without a transformer: encode, decode, dispose. */
 
+import { markUncloneable } from "../base/uncloneable.js";
 import { wrapNative } from "../errors.js";
 import type { Image } from "../image/image.js";
 import { checkImages, type ImageLike, toPlanes } from "../image/planes.js";
@@ -40,6 +41,7 @@ export class Tokenizer {
     this.tokenizerFingerprint = fingerprint;
     this.threads = threads;
     this.#native = native;
+    markUncloneable(this);
     this.#lifecycle = new Lifecycle(() => native.dispose());
   }
 

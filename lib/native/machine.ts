@@ -118,12 +118,14 @@ function groupsOf(view: MachineView, controller: string): Groups[] {
 function groupMemory(view: MachineView): { limit: number; used: number }[] {
   return groupsOf(view, "memory").flatMap(({ version, folders }) =>
     folders.flatMap((folder) => {
-      const [limitFiles, usedFile, cache] =
+      const [limitFiles, usedFile, prefix] =
         version === 2
-          ? [["memory.max", "memory.high"], "memory.current", "inactive_file"]
-          : [["memory.limit_in_bytes"], "memory.usage_in_bytes", "total_inactive_file"];
+          ? ([["memory.max", "memory.high"], "memory.current", ""] as const)
+          : ([["memory.limit_in_bytes"], "memory.usage_in_bytes", "total_"] as const);
       const used = numberIn(view, join(folder, usedFile));
-      const reclaimable = fieldIn(view.read(join(folder, "memory.stat")), cache) ?? 0;
+      const stat = view.read(join(folder, "memory.stat"));
+      // Pages of files, which the kernel takes back before it kills.
+      const reclaimable = (fieldIn(stat, `${prefix}inactive_file`) ?? 0) + (fieldIn(stat, `${prefix}active_file`) ?? 0);
       return limitFiles.flatMap((file) => {
         const limit = numberIn(view, join(folder, file));
         return limit === null || limit >= view.totalBytes

@@ -3,6 +3,7 @@
  * with its type, or throws an InvalidOptionError that names the option, what was found and what was expected.
  */
 
+import { fileURLToPath } from "node:url";
 import { InvalidOptionError } from "../errors.js";
 
 /** A value as a person would write it, short enough for one line. */
@@ -67,6 +68,28 @@ export function checkBoolean(option: string, value: unknown): boolean {
 export function checkString(option: string, value: unknown): string {
   if (typeof value !== "string" || value === "") fail(option, value, "a non-empty string");
   return value;
+}
+
+/** A path or a `file:` URL, as a path. */
+export function checkPath(option: string, value: unknown): string {
+  const text = isUrl(value) ? pathOfUrl(option, value) : checkString(option, value);
+  if (text.includes("\0")) fail(option, value, "a path without a zero byte");
+  return text;
+}
+
+/** Duck-typed, so that URLs of other realms pass. */
+export function isUrl(value: unknown): value is URL {
+  return typeof value === "object" && value !== null && "protocol" in value && "href" in value;
+}
+
+function pathOfUrl(option: string, url: URL): string {
+  try {
+    return fileURLToPath(String(url.href));
+  } catch (cause) {
+    throw new InvalidOptionError(option, describe(String(url.href)), "a path, or a file: URL of this machine", {
+      cause,
+    });
+  }
 }
 
 export function checkOneOf<T extends string>(option: string, value: unknown, allowed: readonly T[]): T {

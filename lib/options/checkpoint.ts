@@ -2,9 +2,21 @@
 
 import { Type } from "@sinclair/typebox";
 import { InvalidOptionError } from "../errors.js";
-import { checkObject, checkString, fail, optional } from "./check.js";
+import { checkObject, checkPath, fail, isUrl, optional } from "./check.js";
 import { RECOMMENDED } from "./drawing.js";
-import { callback, checkedBy, checkedLater, integer, listOf, nested, number, oneOf, signal, text } from "./kinds.js";
+import {
+  callback,
+  checkedBy,
+  checkedLater,
+  integer,
+  listOf,
+  nested,
+  number,
+  oneOf,
+  path,
+  signal,
+  text,
+} from "./kinds.js";
 import { type OptionsOf, row, table } from "./table.js";
 
 export const dtype = oneOf("f32", "f16", "bf16");
@@ -72,7 +84,7 @@ export const NOTES = table({
 
 export const CONVERT = table({
   source: row(checkedLater<CheckpointSource>(null), "one file, a pair by role, or a list of files", { needed: true }),
-  output: row(text(), "the .safetensors file to write; one that exists is replaced when the new one is complete", {
+  output: row(path(), "the .safetensors file to write; one that exists is replaced when the new one is complete", {
     needed: true,
     flag: "-o, --output <file>",
   }),
@@ -96,7 +108,11 @@ export const CONVERT = table({
  * One file that holds a whole model (a converted one, or a training checkpoint); or the pair by role; or a list of files
  * whose content tells their roles.
  */
-export type CheckpointSource = string | { var?: string; tokenizer?: string } | readonly string[];
+export type CheckpointSource =
+  | string
+  | URL
+  | { var?: string | URL; tokenizer?: string | URL }
+  | readonly (string | URL)[];
 
 /** Settings that suit a model. */
 export interface RecommendedSettings extends OptionsOf<typeof RECOMMENDED> {}
@@ -116,16 +132,16 @@ export interface ResolvedSource {
 
 /** @throws InvalidOptionError */
 export function resolveSource(source: unknown): ResolvedSource {
-  if (typeof source === "string") return { paths: [checkString("source", source)], roles: {} };
+  if (typeof source === "string" || isUrl(source)) return { paths: [checkPath("source", source)], roles: {} };
   if (Array.isArray(source)) {
-    const paths = [...new Set(source.map((path, index) => checkString(`source[${index}]`, path)))];
+    const paths = [...new Set(source.map((path, index) => checkPath(`source[${index}]`, path)))];
     if (paths.length === 1 || paths.length === 2) return { paths, roles: {} };
     throw new InvalidOptionError("source", `a list of ${source.length} files`, "one file or two");
   }
   if (source === undefined || source === null) fail("source", source, "a path or { var, tokenizer }");
   const pair = checkObject("source", source, ["var", "tokenizer"]);
-  const transformer = optional(pair.var, (path) => checkString("source.var", path));
-  const tokenizer = optional(pair.tokenizer, (path) => checkString("source.tokenizer", path));
+  const transformer = optional(pair.var, (path) => checkPath("source.var", path));
+  const tokenizer = optional(pair.tokenizer, (path) => checkPath("source.tokenizer", path));
   if (transformer !== undefined && transformer === tokenizer)
     return { paths: [transformer], roles: { var: 0, vae: 0 } };
   if (transformer !== undefined && tokenizer !== undefined) {

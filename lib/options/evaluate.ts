@@ -1,8 +1,8 @@
 /** Options of evaluateModel and measureSensitivity. */
 
-import { checkInteger, checkString, fail } from "./check.js";
+import { checkInteger, checkPath, fail, isUrl } from "./check.js";
 import { checkDepth, minDepth } from "./depth.js";
-import { callback, integer, listOf, number, signal } from "./kinds.js";
+import { integer, listening, listOf, number, signal } from "./kinds.js";
 import { classRule } from "./labels.js";
 import { type OptionsOf, type Resolved, row, table } from "./table.js";
 
@@ -37,7 +37,7 @@ const SCORING = table({
       flag: "--classes-by <rule>",
     },
   ),
-  onProgress: row(callback<(progress: EvaluateProgress) => void>(), "told how far it has come"),
+  onProgress: row(listening<[progress: EvaluateProgress]>(), "told how far it has come"),
   signal: row(signal(), "cancels"),
 });
 
@@ -123,7 +123,7 @@ export function resolveSensitivitySettings(
 
 /** A path, or what {@link TokenSet.open} gave. */
 export function checkTokensOption(value: unknown): string | object {
-  if (typeof value === "string") return checkString("tokens", value);
+  if (typeof value === "string" || isUrl(value)) return checkPath("tokens", value);
   if (typeof value !== "object" || value === null || !("read" in value))
     fail("tokens", value, "a folder or a TokenSet");
   return value;

@@ -1,12 +1,14 @@
 /** Kinds of options: what a value may be, as a check, as a JSON schema and as a text on the command line. */
 
 import { type Static, type TSchema, Type } from "@sinclair/typebox";
+import { listener } from "../base/listener.js";
 import {
   checkBoolean,
   checkFunction,
   checkInteger,
   checkNumber,
   checkOneOf,
+  checkPath,
   checkSeed,
   checkSignal,
   checkString,
@@ -66,6 +68,12 @@ export function text() {
   return kind(Type.String({ minLength: 1 }), checkString, (_, word) => word);
 }
 
+/** A file or folder: a path, or a `file:` URL. As a text of the command line it is a path. */
+export function path(): Kind<string | URL, string> & { schema: TSchema } {
+  const schema = Type.Unsafe<string | URL>(Type.String({ minLength: 1 }));
+  return { ...checkedBy<string | URL, string>(schema, checkPath, (_, word) => word), schema };
+}
+
 export function oneOf<const T extends string>(...choices: T[]): Kind<T> {
   const schema = Type.Unsafe<T>({ type: "string", enum: choices });
   return {
@@ -120,6 +128,14 @@ export function bytes() {
 
 export function callback<T extends (...words: never[]) => unknown>(): Kind<T> {
   return { schema: null, check: (option, value) => checkFunction<T>(option, value) };
+}
+
+/** A callback that can break nothing, in the asynchronous context of the call. */
+export function listening<A extends unknown[]>(): Kind<(...words: A) => void> {
+  return {
+    schema: null,
+    check: (option, value) => listener(option, checkFunction<(...words: A) => void>(option, value)),
+  };
 }
 
 export function signal(): Kind<AbortSignal> {

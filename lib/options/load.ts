@@ -1,18 +1,21 @@
 /** Options of loadModel and loadTokenizer, and where a model comes from. */
 
-import { availableParallelism } from "node:os";
 import { Type } from "@sinclair/typebox";
 import type { ModelEvent } from "../model/events.js";
-import { checkObject, checkString, fail } from "./check.js";
+import { machineThreads } from "../native/machine.js";
+import { checkObject, checkPath, fail, isUrl } from "./check.js";
 import { dtype, SHAPE, strategy } from "./checkpoint.js";
-import { bytes, callback, checkedBy, integer, nested, oneOf, signal, text } from "./kinds.js";
+import { bytes, callback, checkedBy, integer, listening, nested, oneOf, path, signal } from "./kinds.js";
 import { type OptionsOf, type Resolved, row, table } from "./table.js";
 
 /** Where a model comes from: one safetensors file, a pair of PyTorch files, or the bundled digits model. */
-export type ModelSource = string | { var: string; tokenizer: string };
+export type ModelSource = string | URL | { var: string | URL; tokenizer: string | URL };
 
 /** Where a tokenizer comes from: a file that holds one (alone or with a transformer), a pair, or the bundled model. */
-export type TokenizerSource = string | { tokenizer: string; var?: string };
+export type TokenizerSource = string | URL | { tokenizer: string | URL; var?: string | URL };
+
+/** The same as paths. */
+export type SourcePaths = string | { var: string; tokenizer: string };
 
 /** A device that may be asked for. `"auto"` takes the best one that works, and {@link Model.deviceReason} says why. */
 export type Device = "auto" | "cpu" | "cuda" | `cuda:${number}`;
@@ -57,11 +60,8 @@ export const LOAD = table({
     otherwise: "what the checkpoint was trained with, else even",
   }),
   ...SHAPE.rows,
-  nativeBinding: row(text(), "path of a native binary to load instead of the packaged one (bundlers, Electron)"),
-  onProgress: row(
-    callback<(fraction: number) => void>(),
-    "called with 0..1 while the weights are mapped, checked and packed",
-  ),
+  nativeBinding: row(path(), "path of a native binary to load instead of the packaged one (bundlers, Electron)"),
+  onProgress: row(listening<[fraction: number]>(), "called with 0..1 while the weights are mapped, checked and packed"),
   onEvent: row(
     callback<(event: ModelEvent) => void>(),
     "told what every generation of this model does, as it happens: for logs and metrics; called synchronously, and what it throws is dropped after one warning",
@@ -96,7 +96,7 @@ export type ResolvedLoadOptions = Resolved<
 
 export function resolveLoadOptions(raw: unknown): ResolvedLoadOptions {
   const options = LOAD.read(raw);
-  return { ...options, ...deviceOf(options.device), threads: options.threads ?? availableParallelism() };
+  return { ...options, ...deviceOf(options.device), threads: options.threads ?? machineThreads().count };
 }
 
 /** Options of loadTokenizer: those of loadModel that are not about generating. */
@@ -105,23 +105,23 @@ export function resolveTokenizerOptions(raw: unknown): ResolvedLoadOptions {
 }
 
 /** A path, or `{ tokenizer }`, with the transformer's file beside it or not. */
-export function checkTokenizerSource(source: unknown): TokenizerSource | undefined {
-  if (typeof source !== "object" || source === null || Array.isArray(source))
+export function checkTokenizerSource(source: unknown): string | { tokenizer: string; var?: string } | undefined {
+  if (typeof source !== "object" || source === null || Array.isArray(source) || isUrl(source))
     return checkSource(source) as string | undefined;
   const pair = checkObject("source", source, ["var", "tokenizer"]);
-  const tokenizer = checkString("source.tokenizer", pair.tokenizer);
-  return pair.var === undefined ? { tokenizer } : { tokenizer, var: checkString("source.var", pair.var) };
+  const tokenizer = checkPath("source.tokenizer", pair.tokenizer);
+  return pair.var === undefined ? { tokenizer } : { tokenizer, var: checkPath("source.var", pair.var) };
 }
 
 /** `undefined` and `"digits"` mean the bundled model. */
-export function checkSource(source: unknown): ModelSource | undefined {
+export function checkSource(source: unknown): SourcePaths | undefined {
   if (source === undefined || source === "digits") return undefined;
-  if (typeof source === "string") return checkString("source", source);
+  if (typeof source === "string" || isUrl(source)) return checkPath("source", source);
   if (typeof source !== "object" || source === null || Array.isArray(source)) {
     fail("source", source, "a path or { var, tokenizer }");
   }
   const pair = checkObject("source", source, ["var", "tokenizer"]);
-  return { var: checkString("source.var", pair.var), tokenizer: checkString("source.tokenizer", pair.tokenizer) };
+  return { var: checkPath("source.var", pair.var), tokenizer: checkPath("source.tokenizer", pair.tokenizer) };
 }
 
 function deviceOf(option: Device | undefined): Pick<ResolvedLoadOptions, "device" | "deviceFrom"> {

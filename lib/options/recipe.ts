@@ -1,19 +1,19 @@
 /** The groups inside a training's options: what it starts from, its curriculum, its optimizer. */
 
 import { Type } from "@sinclair/typebox";
-import { checkString, fail } from "./check.js";
-import { above0, boolean, checkedBy, integer, number, oneOf, share, text } from "./kinds.js";
+import { checkPath, fail, isUrl } from "./check.js";
+import { above0, boolean, checkedBy, integer, number, oneOf, path, share, text } from "./kinds.js";
 import { type OptionsOf, type Resolved, row, table } from "./table.js";
 
 const BASE_FORMS = "a path, { var, tokenizer } or { tokenizer, depth }";
 
 const PAIR = table({
-  var: row(text(), "file with the transformer", { needed: true }),
-  tokenizer: row(text(), "file with the tokenizer", { needed: true }),
+  var: row(path(), "file with the transformer", { needed: true }),
+  tokenizer: row(path(), "file with the tokenizer", { needed: true }),
 });
 
 const INITIAL = table({
-  tokenizer: row(text(), "file with the tokenizer", { needed: true }),
+  tokenizer: row(path(), "file with the tokenizer", { needed: true }),
   depth: row(integer(1, 1024), "blocks of the full network", { needed: true }),
   width: row(integer(1, 65_536), "channels", { otherwise: "64 per block, as in the reference" }),
   heads: row(integer(1, 1024), "attention heads", { otherwise: "64 channels each, where the width allows it" }),
@@ -23,20 +23,26 @@ const INITIAL = table({
 });
 
 /** A transformer to draw at random, as the reference initialises it. */
-export interface InitialModel extends OptionsOf<typeof INITIAL> {}
+export interface InitialModel extends Omit<OptionsOf<typeof INITIAL>, "tokenizer"> {
+  /** File with the tokenizer. */
+  tokenizer: string;
+}
 
 /** What the training starts from: a whole model (or `"digits"`), a pair, or a tokenizer and the shape of a transformer. */
 export type TrainBase = string | { var: string; tokenizer: string } | InitialModel;
+
+/** The same as a caller may write it: every path may be a `file:` URL. */
+export type TrainBaseSource = string | URL | OptionsOf<typeof PAIR> | OptionsOf<typeof INITIAL>;
 
 /** True for a transformer that is to be drawn at random. */
 export function isInitial(base: TrainBase): base is InitialModel {
   return typeof base === "object" && "depth" in base;
 }
 
-export const base = checkedBy<TrainBase>(
+export const base = checkedBy<TrainBaseSource, TrainBase>(
   Type.Union([text().schema, PAIR.schema, INITIAL.schema]),
   (option, value) => {
-    if (typeof value === "string") return checkString(option, value);
+    if (typeof value === "string" || isUrl(value)) return checkPath(option, value);
     if (typeof value !== "object" || value === null || Array.isArray(value)) fail(option, value, BASE_FORMS);
     if ("var" in value) return PAIR.read(value, option);
     if (!("depth" in value)) fail(`${option}.depth`, undefined, `the number of blocks (base is ${BASE_FORMS})`);

@@ -5,7 +5,7 @@ import { type LabelContext, resolveLabels } from "../labels/index.js";
 import { checkInteger, fail } from "./check.js";
 import { type DepthOption, depth, ZONES } from "./depth.js";
 import { DRAWING } from "./drawing.js";
-import { boolean, callback, checkedBy, integer, seed, signal, text } from "./kinds.js";
+import { boolean, checkedBy, integer, listening, oneOf, path, seed, signal, text } from "./kinds.js";
 import { labelList } from "./labels.js";
 import { type OptionsOf, type Resolved, row, table } from "./table.js";
 
@@ -42,8 +42,12 @@ const shard = checkedBy<SampleShard>(
 
 const MAX_IMAGES = 2 ** 26;
 
+/** How the images of an `.npz` follow each other. */
+export const SAMPLE_ORDERS = ["random", "class"] as const;
+export type SampleOrder = (typeof SAMPLE_ORDERS)[number];
+
 export const SAMPLE = table({
-  output: row(text(), "a folder for PNG files, or a file that ends in .npz", {
+  output: row(path(), "a folder for PNG files, or a file that ends in .npz", {
     needed: true,
     flag: "-o, --output <path>",
   }),
@@ -66,6 +70,11 @@ export const SAMPLE = table({
     "blocks that run after the bridge, or one number per scale; no deadline, because what is drawn must not depend on the clock",
     { otherwise: "all", flag: "-d, --depth <n>" },
   ),
+  order: row(
+    oneOf(...SAMPLE_ORDERS),
+    "how the images of an .npz follow each other: drawn from the seed, or class by class; evaluators that score splits of consecutive images need the first",
+    { default: "random", flag: "--order <order>" },
+  ),
   shard: row(shard, "this run's share of the images; in a command i/n, the i-th of n equal parts", {
     otherwise: "all of them",
     flag: "--shard <i/n>",
@@ -83,7 +92,7 @@ export const SAMPLE = table({
     default: false,
     flag: "--overwrite",
   }),
-  onProgress: row(callback<(progress: SampleProgress) => void>(), "told how far it has come"),
+  onProgress: row(listening<[progress: SampleProgress]>(), "told how far it has come"),
   signal: row(signal(), "cancels: what is written stays, and the next call goes on after it"),
 });
 

@@ -2,7 +2,7 @@
 
 import { InvalidOptionError } from "../errors.js";
 import { checkInteger } from "./check.js";
-import { boolean, callback, integer, MANY, oneOf, seed, signal, text } from "./kinds.js";
+import { boolean, integer, listening, MANY, oneOf, path, seed, signal } from "./kinds.js";
 import { type OptionsOf, type Resolved, row, table } from "./table.js";
 
 /** How far a tokenization has come. */
@@ -17,8 +17,8 @@ export interface TokenizeProgress {
 }
 
 export const TOKENIZE = table({
-  images: row(text(), "a folder with one sub-folder per class", { needed: true }),
-  output: row(text(), "the folder to write; made when it is missing", { needed: true, flag: "-o, --output <folder>" }),
+  images: row(path(), "a folder with one sub-folder per class", { needed: true }),
+  output: row(path(), "the folder to write; made when it is missing", { needed: true, flag: "-o, --output <folder>" }),
   fit: row(
     oneOf("cover", "contain", "fill", "pad"),
     "how a picture of another size becomes one of the tokenizer's; cover: scaled until it covers the square, the rest cropped; contain: scaled until it fits in, the rest black; fill: squeezed; pad: never scaled, black around what is smaller, what is larger is cropped",
@@ -54,7 +54,7 @@ export const TOKENIZE = table({
     default: false,
     flag: "--overwrite",
   }),
-  onProgress: row(callback<(progress: TokenizeProgress) => void>(), "told how far it has come"),
+  onProgress: row(listening<[progress: TokenizeProgress]>(), "told how far it has come"),
   signal: row(signal(), "cancels: finished shards stay, and the next call goes on after them"),
 });
 

@@ -1,9 +1,9 @@
 /** Options of trainSupernet, and of `supernet.json`. */
 
-import { availableParallelism } from "node:os";
+import { machineThreads } from "../native/machine.js";
 import type { TrainEvent } from "../train/events.js";
 import type { TokenSource } from "../values/token-source.js";
-import { checkString, fail } from "./check.js";
+import { checkPath, fail, isUrl } from "./check.js";
 import { dtype, SHAPE, strategy } from "./checkpoint.js";
 import {
   above0,
@@ -15,6 +15,7 @@ import {
   listOf,
   nested,
   number,
+  path,
   share,
   signal,
   text,
@@ -23,10 +24,10 @@ import { classRule } from "./labels.js";
 import { base, learningRate, OPTIMIZER, phases, ratio } from "./recipe.js";
 import { type OptionsOf, type Resolved, row, table } from "./table.js";
 
-const tokens = checkedBy<string | TokenSource>(
+const tokens = checkedBy<string | URL | TokenSource, string | TokenSource>(
   text().schema,
   (option, value) => {
-    if (typeof value === "string") return checkString(option, value);
+    if (typeof value === "string" || isUrl(value)) return checkPath(option, value);
     const source = value as TokenSource | null;
     const ok = typeof source === "object" && source !== null && typeof source.read === "function" && "length" in source;
     if (!ok) fail(option, value, "a folder of token shards, or an open token set");
@@ -56,7 +57,7 @@ export const TRAIN = table({
     flag: "--tokens <folder>",
   }),
   heldout: row(tokens, "tokens that are never trained on, for the evaluations", { flag: "--heldout <folder>" }),
-  output: row(text(), "folder of the run: options, metrics, checkpoints, the exported model, the report", {
+  output: row(path(), "folder of the run: options, metrics, checkpoints, the exported model, the report", {
     needed: true,
   }),
   classesBy: row(
@@ -147,7 +148,7 @@ export const TRAIN = table({
     default: false,
     flag: "--resume",
   }),
-  nativeBinding: row(text(), "path of a native binary to load instead of the packaged one"),
+  nativeBinding: row(path(), "path of a native binary to load instead of the packaged one"),
   onEvent: row(
     callback<(event: TrainEvent) => void>(),
     "told what happens; what it throws ends the run as an abort would",
@@ -170,6 +171,6 @@ export function resolveTrainOptions(raw: unknown): ResolvedTrainOptions {
   return {
     ...options,
     depths: depths && [...new Set(depths)].sort((a, b) => a - b),
-    threads: options.threads ?? availableParallelism(),
+    threads: options.threads ?? machineThreads().count,
   };
 }

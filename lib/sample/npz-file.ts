@@ -1,10 +1,12 @@
 /**
- * All images in one `.npz`: `arr_0`, uint8 `[N, S, S, 3]`, and `arr_1`, int64 `[N]`, the classes. While images are missing,
+ * All images in one `.npz`: `arr_0`, uint8 `[N, S, S, 3]`, and `arr_1`, int64 `[N]`, the classes; in an order drawn from the seed,
+ * because the usual evaluators score splits of consecutive images as if each were a sample of all classes. While images are missing,
  * they lie beside it as raw parts; whichever run finds the last one in its place puts the file together.
  */
 
 import { mkdir, open, readdir, readFile, rename, rm, stat } from "node:fs/promises";
 import { join } from "node:path";
+import { epochOrderInSlices } from "../data/order.js";
 import { IoError } from "../errors.js";
 import { temporaryName, writeAtomically } from "../files/atomic-file.js";
 import { ZipWriter } from "../files/zip-writer.js";
@@ -23,6 +25,22 @@ interface Part {
 /** Images of a part at most: what an interruption can cost. */
 const PART_IMAGES = 64;
 
+/** What the file looks like. */
+export interface NpzLayout {
+  /** Of an image, in pixels. */
+  side: number;
+  /** Of the order in the file; null: class by class. */
+  seed: bigint | null;
+  /** With other shards, whose parts may be on their way. */
+  shared: boolean;
+}
+
+/** `first-count.rgb` */
+const PART = /^(\d+)-(\d+)\.rgb$/;
+
+/** Bytes that are gathered at a time when the order is a random one. */
+const GATHERED = 2 ** 26;
+
 export class NpzFile implements Sink {
   #parts: Part[] = [];
   /** 1 for every image that lies in a part. */
@@ -34,7 +52,7 @@ export class NpzFile implements Sink {
   constructor(
     readonly path: string,
     readonly work: Work,
-    readonly side: number,
+    readonly layout: NpzLayout,
   ) {
     this.#held = new Uint8Array(work.total);
   }
@@ -51,9 +69,15 @@ export class NpzFile implements Sink {
     if (overwrite) {
       for (const path of [this.#recordPath, this.path, this.#folder]) await rm(path, { recursive: true, force: true });
     }
-    await settle(this.#recordPath, record);
     this.#complete = await isFile(this.path);
+    await settle(this.#recordPath, record, () => this.#holdsImages());
     if (!this.#complete) await this.#scan();
+  }
+
+  async #holdsImages(): Promise<boolean> {
+    if (this.#complete || this.layout.shared) return true;
+    const names = await readdir(this.#folder).catch(() => []); // none, or scan will say what is wrong with it
+    return names.some((name) => PART.test(name));
   }
 
   has({ position }: Sample): boolean {
@@ -96,7 +120,7 @@ export class NpzFile implements Sink {
       await mkdir(this.#folder, { recursive: true });
       const parts: Part[] = [];
       for (const name of await readdir(this.#folder)) {
-        const match = /^(\d+)-(\d+)\.rgb$/.exec(name);
+        const match = PART.exec(name);
         if (match === null) continue;
         const part = { path: join(this.#folder, name), first: Number(match[1]), count: Number(match[2]) };
         const { size } = await stat(part.path);
@@ -110,7 +134,7 @@ export class NpzFile implements Sink {
   }
 
   get #imageBytes(): number {
-    return this.side * this.side * 3;
+    return this.layout.side * this.layout.side * 3;
   }
 
   /** Parts that hold every image, with the images to take of each; null while some are missing. They may overlap. */
@@ -127,22 +151,19 @@ export class NpzFile implements Sink {
   }
 
   async #assemble(plan: { part: Part; from: number }[]): Promise<void> {
-    const { work, side } = this;
+    const { work } = this;
+    const { side, seed } = this.layout;
     const temporary = temporaryName(this.path);
     try {
+      // A function of seed and number of images alone: whichever shard puts the file together.
+      const order = seed === null ? null : await epochOrderInSlices(seed, 0, work.total);
+      const pixels = order === null ? this.#pixels(plan) : this.#gathered(plan, order);
       const file = await open(temporary, "wx");
       try {
         const zip = new ZipWriter(file);
-        await addArray(
-          zip,
-          "arr_0",
-          "|u1",
-          [work.total, side, side, 3],
-          work.total * this.#imageBytes,
-          this.#pixels(plan),
-        );
-        const labels = BigInt64Array.from({ length: work.total }, (_, position) =>
-          BigInt(work.at(position).classIndex),
+        await addArray(zip, "arr_0", "|u1", [work.total, side, side, 3], work.total * this.#imageBytes, pixels);
+        const labels = BigInt64Array.from({ length: work.total }, (_, place) =>
+          BigInt(work.at(order?.[place] ?? place).classIndex),
         );
         await addArray(zip, "arr_1", "<i8", [work.total], labels.byteLength, [new Uint8Array(labels.buffer)]);
         await zip.finish();
@@ -165,6 +186,46 @@ export class NpzFile implements Sink {
       yield bytes.subarray((from - part.first) * this.#imageBytes, (end - part.first) * this.#imageBytes);
     }
   }
+
+  /** The image `order[i]` at place i: as many at a time as fit, from each part in turn, so that few files are open. */
+  async *#gathered(plan: { part: Part; from: number }[], order: Uint32Array): AsyncGenerator<Uint8Array> {
+    const size = this.#imageBytes;
+    const atOnce = Math.max(1, Math.floor(GATHERED / size));
+    for (let first = 0; first < order.length; first += atOnce) {
+      const wanted = order.subarray(first, first + atOnce);
+      const bytes = Buffer.allocUnsafe(wanted.length * size);
+      for (const [part, places] of partsOf(plan, wanted)) {
+        const file = await open(part.path, "r");
+        try {
+          for (const place of places) {
+            const { bytesRead } = await file.read(bytes, place * size, size, (wanted[place]! - part.first) * size);
+            if (bytesRead !== size) throw new Error(`${part.path} ends early`);
+          }
+        } finally {
+          await file.close();
+        }
+      }
+      yield bytes;
+    }
+  }
+}
+
+/** Which places of `positions` each part fills. `plan` covers all positions, ascending. */
+function partsOf(plan: readonly { part: Part; from: number }[], positions: Uint32Array): Map<Part, number[]> {
+  const places = new Map<Part, number[]>();
+  for (const [place, position] of positions.entries()) {
+    let [low, high] = [0, plan.length - 1]; // the last entry that begins at or before the position
+    while (low < high) {
+      const middle = (low + high + 1) >> 1;
+      if (plan[middle]!.from <= position) low = middle;
+      else high = middle - 1;
+    }
+    const { part } = plan[low]!;
+    const list = places.get(part);
+    if (list === undefined) places.set(part, [place]);
+    else list.push(place);
+  }
+  return places;
 }
 
 /** One `.npy`: magic, version 1.0, a header padded so that the data begins at a multiple of 64 bytes. Source: NEP 1. */

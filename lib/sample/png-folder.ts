@@ -22,13 +22,19 @@ export interface Sink {
 
 export const RECORD = "samples.json";
 
+const isSample = (name: string) => /^\d+-\d{6,}\.png$/.test(name);
+
 export class PngFolder implements Sink {
   readonly #files = new Set<string>();
 
-  /** @param digits of the class number in a file's name */
+  /**
+   * @param digits of the class number in a file's name
+   * @param shared with other shards, whose images may be on their way
+   */
   constructor(
     readonly folder: string,
     readonly digits: number,
+    readonly shared: boolean,
     readonly wanted: () => Iterable<Sample>,
   ) {}
 
@@ -44,8 +50,8 @@ export class PngFolder implements Sink {
     } catch (cause) {
       throw new IoError(`cannot write into the folder ${this.folder}: ${(cause as Error).message}`, { cause });
     }
-    await settle(join(this.folder, RECORD), record);
     for (const name of await readdir(this.folder)) this.#files.add(name);
+    await settle(join(this.folder, RECORD), record, async () => this.shared || [...this.#files].some(isSample));
   }
 
   has(sample: Sample): boolean {
@@ -72,7 +78,7 @@ export class PngFolder implements Sink {
 
   async #clear(): Promise<void> {
     for (const name of await readdir(this.folder)) {
-      if (name === RECORD || /^\d+-\d{6,}\.png$/.test(name)) await rm(join(this.folder, name), { force: true });
+      if (name === RECORD || isSample(name)) await rm(join(this.folder, name), { force: true });
     }
   }
 }

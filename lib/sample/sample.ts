@@ -71,12 +71,18 @@ export async function sampleModel(options: SampleOptions): Promise<SampleResult>
   return { output, format, classes, perClass, seed, total, images: end - first, resumed, complete };
 }
 
-function sinkFor({ output, format }: ResolvedSampleSettings, work: Work, numClasses: number, side: number): Sink {
-  if (format === "npz") return new NpzFile(output, work, side);
+function sinkFor(
+  { output, format, seed, order, shard }: ResolvedSampleSettings,
+  work: Work,
+  numClasses: number,
+  side: number,
+): Sink {
+  const shared = shard.of > 1;
+  if (format === "npz") return new NpzFile(output, work, { side, shared, seed: order === "random" ? seed : null });
   const all = function* () {
     for (let position = 0; position < work.total; position++) yield work.at(position);
   };
-  return new PngFolder(output, String(numClasses - 1).length, all);
+  return new PngFolder(output, String(numClasses - 1).length, shared, all);
 }
 
 function missingSamples(work: Work, sink: Sink, first: number, end: number): Sample[] {

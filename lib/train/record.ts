@@ -1,7 +1,8 @@
 /** Options as run.json holds them: what is needed to continue a run from its folder alone. */
 
-import { availableParallelism, cpus, totalmem } from "node:os";
+import { cpus, hostname } from "node:os";
 import { resolve } from "node:path";
+import { machineMemory, machineThreads } from "../native/machine.js";
 import { isInitial, type TrainBase } from "../options/recipe.js";
 import type { ResolvedTrainOptions } from "../options/train.js";
 import type { TokenSource } from "../values/token-source.js";
@@ -42,8 +43,10 @@ export function machineOf(threads: number): Record<string, string | number> {
     platform: `${process.platform}-${process.arch}`,
     node: process.version,
     cpu: cpus()[0]?.model.trim() ?? "unknown",
-    cores: availableParallelism(),
-    memoryBytes: totalmem(),
+    cores: machineThreads().count,
+    memoryBytes: machineMemory().limitBytes ?? machineMemory().totalBytes,
     threads,
+    host: hostname(),
+    process: process.pid,
   };
 }

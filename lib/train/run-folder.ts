@@ -9,9 +9,10 @@
  */
 
 import * as fs from "node:fs/promises";
+import { hostname } from "node:os";
 import { join } from "node:path";
 import { InvalidCheckpointError, InvalidOptionError, IoError } from "../errors.js";
-import { type Files, writeAtomically } from "../files/atomic-file.js";
+import { type Files, isAlive, writeAtomically } from "../files/atomic-file.js";
 import { ioError } from "../files/io-error.js";
 import type { NativeTrainer } from "../native/contract.js";
 import { type OpenedCheckpoint, openTrainingCheckpoint, type TrainState, writeCheckpoint } from "./checkpoint-file.js";
@@ -133,12 +134,31 @@ export class RunFolder {
   }
 }
 
-/** A run in the folder that cannot be continued with these options is refused; so is one that nobody asked to continue. */
-export function checkRecord(folder: string, record: RunRecord | null, resume: boolean): void {
-  if (record === null || resume) return;
-  throw new InvalidOptionError(
-    "output",
-    `${folder}, which holds a run`,
-    "another folder, or resume to continue that run",
+/**
+ * The record that binds what is done in the folder: that of a run to continue, or null for a fresh start. A record that has outlived
+ * what the run had made, or that a run has left which never came to saving, binds nobody who does not ask for it.
+ *
+ * @throws InvalidOptionError when a run is there that nobody asked to continue, or is still going on
+ */
+export async function bindingRecord(folder: RunFolder, resume: boolean): Promise<RunRecord | null> {
+  const record = await folder.readRecord();
+  if (record === null || resume) return record;
+  const isEmpty = (await folder.steps()).length === 0 && !(await exists(folder.modelPath));
+  if (isEmpty && !isGoingOn(record)) return null;
+  const what = isEmpty ? "where a run is going on" : "which holds a run";
+  throw new InvalidOptionError("output", `${folder.path}, ${what}`, "another folder, or resume to continue that run");
+}
+
+function exists(path: string): Promise<boolean> {
+  return fs.stat(path).then(
+    () => true,
+    () => false,
   );
+}
+
+/** Its process lives, on this machine. */
+function isGoingOn({ machine }: RunRecord): boolean {
+  const { host, process: pid } = machine;
+  if (host !== hostname() || typeof pid !== "number" || pid === process.pid) return false;
+  return isAlive(pid);
 }

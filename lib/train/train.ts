@@ -1,11 +1,11 @@
 /** trainSupernet: options -> base, tokens, plan -> trainer -> run -> model and report. */
 
-import { availableMemory } from "node:process";
 import { requireTokens } from "../data/fit.js";
 import { AbortError, InternalError, InvalidOptionError, wrapNative } from "../errors.js";
 import type { Files } from "../files/atomic-file.js";
 import { loadBinding } from "../native/binding.js";
 import type { NativeAddon, NativeTrainer } from "../native/contract.js";
+import { machineMemory } from "../native/machine.js";
 import { type ResolvedTrainOptions, resolveTrainOptions, type TrainOptions } from "../options/train.js";
 import type { TokenSource } from "../values/token-source.js";
 import { type Base, openBase } from "./base.js";
@@ -19,7 +19,7 @@ import type { TrainPlan } from "./recipe.js";
 import { machineOf, recordOptions } from "./record.js";
 import { writeReport } from "./report.js";
 import { evaluationIsDue, Run } from "./run.js";
-import { checkRecord, RunFolder, type RunRecord } from "./run-folder.js";
+import { bindingRecord, RunFolder, type RunRecord } from "./run-folder.js";
 import { openTokens, relabelled } from "./tokens.js";
 
 export interface TrainResult {
@@ -96,8 +96,7 @@ async function prepare(
 ): Promise<Prepared> {
   throwIfAborted(options.signal);
   const folder = new RunFolder(options.output, files);
-  const record = await folder.readRecord();
-  checkRecord(options.output, record, options.resume);
+  const record = await bindingRecord(folder, options.resume);
   const tokens = await openTokens("tokens", options.tokens);
   const heldout = options.heldout === undefined ? null : await openTokens("heldout", options.heldout);
   const { heads, signal } = options;
@@ -134,7 +133,7 @@ function chooseMemory(
 ): { memory: MemoryPlan; budget: number } {
   const { threads } = options;
   const before = record?.plan.recipe;
-  const budget = options.memory ?? Math.floor(0.8 * availableMemory());
+  const budget = options.memory ?? Math.floor(0.8 * machineMemory().availableBytes);
   const memory = planMemory((spec) => native(() => addon.trainerBytes(spec)), {
     config,
     threads,

@@ -79,8 +79,8 @@ export async function smallBase(name: string, model: RandomModel = {}) {
 /** A run of 12 steps that is over in a moment: three phases, two subnets, an average. */
 export function smallOptions(
   { pair, tokens }: { pair: { var: string; tokenizer: string }; tokens: TokenSource },
-  more: Partial<TrainOptions> = {},
-): TrainOptions {
+  more: Partial<TrainOptions & { output: string }> = {},
+): TrainOptions & { output: string } {
   return {
     base: pair,
     tokens,

@@ -1,11 +1,11 @@
 /** `nextscale convert`: any checkpoint -> one safetensors file, streamed. */
 
-import { freemem } from "node:os";
 import { Command, Option } from "commander";
 import { type CheckpointInfo, convertCheckpoint, openCheckpoint } from "../../checkpoint/index.js";
 import { InvalidOptionError, NextscaleError } from "../../errors.js";
 import { duplicates, readLabelFile } from "../../labels/index.js";
 import type { DType } from "../../native/contract.js";
+import { machineMemory } from "../../native/machine.js";
 import type { ConvertOptions, ModelNotes } from "../../options/checkpoint.js";
 import type { ModelSource } from "../../options/load.js";
 import type { Strategy } from "../../values/architecture.js";
@@ -160,7 +160,7 @@ async function previewOf(
   progress: Progress,
   context: CliContext,
 ): Promise<Float32Array | null> {
-  const affordable = info.bytes <= MAX_PREVIEW_BYTES && 1.5 * info.bytes < freemem();
+  const affordable = info.bytes <= MAX_PREVIEW_BYTES && 1.5 * info.bytes < machineMemory().availableBytes;
   if (preview === false || (preview === undefined && (info.previewMatrix !== undefined || !affordable))) return null;
   const { signal } = context;
   try {

@@ -1,12 +1,13 @@
 /** `nextscale doctor`: what this machine is, which binary runs on it and why. Made for pasting into an issue. */
 
 import { existsSync, statSync } from "node:fs";
-import { arch, availableParallelism, cpus, freemem, platform, release, totalmem } from "node:os";
+import { arch, cpus, platform, release } from "node:os";
 import { Command } from "commander";
 import { NextscaleError } from "../../errors.js";
 import { type BindingInfo, bundledModelPath, describeBinding, loadBinding } from "../../native/binding.js";
 import type { NativeCpuInfo } from "../../native/contract.js";
 import { tryCuda } from "../../native/cuda.js";
+import { type MachineMemory, type MachineThreads, machineMemory, machineThreads } from "../../native/machine.js";
 import { type CliContext, printJson } from "../context.js";
 import { formatBytes, formatSection } from "../format.js";
 import { EXIT_FAILURE, Failed } from "../report.js";
@@ -24,8 +25,8 @@ export interface Diagnosis {
   version: string;
   node: string;
   system: { platform: string; arch: string; release: string; libc: string | null };
-  cpu: { model: string; cores: number; target: string | null; supported: string[] };
-  memory: { totalBytes: number; freeBytes: number; limitBytes: number | null };
+  cpu: { model: string; cores: number; boundBy: MachineThreads["boundBy"]; target: string | null; supported: string[] };
+  memory: { totalBytes: number; freeBytes: number; limitBytes: number | null; boundBy: MachineMemory["boundBy"] };
   binary: BindingInfo | null;
   /** Why there is no binary. */
   binaryError: string | null;
@@ -51,17 +52,20 @@ export function doctorCommand(context: CliContext): Command {
 export async function diagnose(env: NodeJS.ProcessEnv): Promise<Diagnosis> {
   const { binary, binaryError, info } = probeBinary();
   const modelPath = bundledModelPath();
+  const threads = machineThreads();
+  const { totalBytes, availableBytes, limitBytes, boundBy } = machineMemory();
   return {
     version: packageVersion(),
     node: process.version,
     system: { platform: platform(), arch: arch(), release: release(), libc: libc() },
     cpu: {
       model: cpus()[0]?.model.trim() ?? "unknown",
-      cores: availableParallelism(),
+      cores: threads.count,
+      boundBy: threads.boundBy,
       target: info?.target ?? null,
       supported: info?.supported ?? [],
     },
-    memory: { totalBytes: totalmem(), freeBytes: freemem(), limitBytes: memoryLimit() },
+    memory: { totalBytes, freeBytes: availableBytes, limitBytes, boundBy },
     binary,
     binaryError,
     devices: [
@@ -113,12 +117,6 @@ function libc(): string | null {
   return header.glibcVersionRuntime === undefined ? "musl" : `glibc ${header.glibcVersionRuntime}`;
 }
 
-/** What a container may use, when that is less than the machine has. */
-function memoryLimit(): number | null {
-  const limit = process.constrainedMemory();
-  return limit > 0 && limit < totalmem() ? limit : null;
-}
-
 async function sharpVersion(): Promise<string | null> {
   try {
     return (await import("sharp")).default.versions.sharp ?? "unknown";
@@ -129,12 +127,15 @@ async function sharpVersion(): Promise<string | null> {
 
 function print(diagnosis: Diagnosis): string {
   const { system, cpu, memory, binary, bundledModel } = diagnosis;
-  const limit = memory.limitBytes === null ? "" : `, limited to ${formatBytes(memory.limitBytes)}`;
+  const limit = memory.limitBytes === null ? "" : `, limited to ${formatBytes(memory.limitBytes)} (${memory.boundBy})`;
   const environment = Object.entries(diagnosis.environment).map(([name, value]) => `${name}=${value}`);
   const machine = formatSection("machine", [
     ["system", `${system.platform}-${system.arch} ${system.release}${system.libc === null ? "" : `, ${system.libc}`}`],
     ["node", diagnosis.node],
-    ["cpu", `${cpu.model}, ${cpu.cores} core${cpu.cores > 1 ? "s" : ""}`],
+    [
+      "cpu",
+      `${cpu.model}, ${cpu.cores} core${cpu.cores > 1 ? "s" : ""}${cpu.boundBy === "machine" ? "" : ` (${cpu.boundBy})`}`,
+    ],
     ["simd", cpu.target === null ? "unknown (no binary)" : `${cpu.target} of ${cpu.supported.join(", ")}`],
     ["memory", `${formatBytes(memory.totalBytes)}, ${formatBytes(memory.freeBytes)} free${limit}`],
   ]);

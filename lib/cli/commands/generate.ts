@@ -117,6 +117,7 @@ async function generate(labels: Label[], flags: GenerateFlags, context: CliConte
       for (const line of ambiguities(wanted, known)) progress.warn(line);
       const classes = resolveLabels(list, known);
       const writer = new ImageWriter(output, { ...flags, columns: flags.columns ?? arrange(list.length, flags.count) });
+      writer.requireRoom(list.length, model.architecture.imageSide);
       const options = generateOptionsOf(flags, depth, context);
       const result = await produce(model, list, options, flags, context, progress, (image, index, seed) => {
         return writer.add(image, {

@@ -4,7 +4,7 @@ import { Command, InvalidArgumentError, Option } from "commander";
 import { InvalidOptionError } from "../../errors.js";
 import { ambiguities, checkTyped, type Label } from "../../labels/index.js";
 import type { DepthOption } from "../../options/depth.js";
-import type { SampleProgress, SampleShard } from "../../options/sample.js";
+import { SAMPLE_ORDERS, type SampleOrder, type SampleProgress, type SampleShard } from "../../options/sample.js";
 import { type SampleResult, sampleModel } from "../../sample/index.js";
 import { integer, labelsOf, number, numberOrList, seed } from "../args.js";
 import { type CliContext, printJson } from "../context.js";
@@ -34,6 +34,7 @@ interface SampleFlags extends LoadFlags {
   topP?: number;
   depth?: number | number[];
   bridge?: number;
+  order?: SampleOrder;
   shard?: SampleShard;
   batch?: number;
   overwrite?: boolean;
@@ -63,6 +64,11 @@ export function sampleCommand(context: CliContext): Command {
       numberOrList(integer(1)),
     )
     .option("-b, --bridge <n>", "leading scales at full depth (with --depth)", integer(0))
+    .addOption(
+      new Option("--order <order>", "of an .npz: drawn from the seed (default), or class by class").choices(
+        SAMPLE_ORDERS,
+      ),
+    )
     .addOption(new Option("--shard <i/n>", "make the i-th of n equal parts, 1/n to n/n").argParser(shardOf))
     .option("--batch <n>", "images at a time (default: what the KV pool holds, at most 32)", integer(1, 4096))
     .option("--overwrite", "start anew where images of other settings are")
@@ -120,12 +126,13 @@ async function sample(path: string | undefined, flags: SampleFlags, context: Cli
   }
 }
 
-function optionalOf({ classes, guidance, topK, topP, shard, batch, overwrite }: SampleFlags) {
+function optionalOf({ classes, guidance, topK, topP, order, shard, batch, overwrite }: SampleFlags) {
   return {
     ...(classes !== undefined && { classes }),
     ...(guidance !== undefined && { guidance }),
     ...(topK !== undefined && { topK }),
     ...(topP !== undefined && { topP }),
+    ...(order !== undefined && { order }),
     ...(shard !== undefined && { shard }),
     ...(batch !== undefined && { batch }),
     ...(overwrite !== undefined && { overwrite }),
