@@ -16,8 +16,9 @@ for (const [name, exitCode] of Object.entries(SIGNALS)) {
   });
 }
 process.stdout.on("error", (error: NodeJS.ErrnoException) => {
-  if (error.code !== "EPIPE") throw error;
-  process.exit(0); // whoever read the output has seen enough
+  if (error.code === "EPIPE") process.exit(0); // whoever read the output has seen enough
+  process.stderr.write(`error [IO]: cannot write the output: ${error.message}\n`); // a full disk behind it
+  process.exit(1);
 });
 
 const { stdout, stderr, env } = process;

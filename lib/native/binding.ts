@@ -1,10 +1,11 @@
 /** Where the native binary is, and the one place that loads it. The build script asks the same functions. */
 
-import { existsSync, readFileSync } from "node:fs";
+import { readFileSync } from "node:fs";
 import { createRequire } from "node:module";
 import { dirname, join, resolve } from "node:path";
 import { fileURLToPath } from "node:url";
-import { NoBinaryError } from "../errors.js";
+import { isVisible } from "../base/exists.js";
+import { IoError, NoBinaryError } from "../errors.js";
 import type { NativeAddon } from "./contract.js";
 import { explainLoadFailure } from "./explain.js";
 
@@ -23,10 +24,7 @@ export function packageRoot(): string {
   const start = dirname(fileURLToPath(import.meta.url));
   for (let folder = start; ; folder = dirname(folder)) {
     const manifest = join(folder, "package.json");
-    if (
-      existsSync(manifest) &&
-      (JSON.parse(readFileSync(manifest, "utf8")) as { name?: string }).name === "nextscale"
-    ) {
+    if (isVisible(manifest) && (JSON.parse(readFileSync(manifest, "utf8")) as { name?: string }).name === "nextscale") {
       return folder;
     }
     if (folder === dirname(folder)) return resolve(start, "..");
@@ -40,9 +38,9 @@ export function bundledModelPath(): string {
 
 /** The binary that would be loaded: the override, else what node-gyp-build finds (a local build, then prebuilds). */
 export function findBinding(override?: string): Omit<BindingInfo, "version"> {
-  if (override !== undefined) return { path: resolve(override), origin: "option" };
+  if (override !== undefined) return { path: absolute(override), origin: "option" };
   const fromEnvironment = process.env.NEXTSCALE_BINDING;
-  if (fromEnvironment) return { path: resolve(fromEnvironment), origin: "environment" };
+  if (fromEnvironment) return { path: absolute(fromEnvironment), origin: "environment" };
   const root = packageRoot();
   try {
     const gyp = requireFrom("node-gyp-build") as { resolve(root: string): string };
@@ -50,6 +48,15 @@ export function findBinding(override?: string): Omit<BindingInfo, "version"> {
     return { path, origin: path.startsWith(join(root, "prebuilds")) ? "prebuild" : "local build" };
   } catch (error) {
     throw noBinary([{ path: join(root, "{build/Release,prebuilds}"), error }], error);
+  }
+}
+
+/** A relative path has no meaning where the working directory is gone. */
+function absolute(path: string): string {
+  try {
+    return resolve(path);
+  } catch (cause) {
+    throw new IoError(`cannot find ${path}: the working directory does not exist any more`, { cause });
   }
 }
 
@@ -78,7 +85,7 @@ export function describeBinding(override?: string): BindingInfo {
 
 function noBinary(attempts: { path: string; error: unknown }[], cause: unknown): NoBinaryError {
   const root = packageRoot();
-  const isCheckout = existsSync(join(root, "native"));
+  const isCheckout = isVisible(join(root, "native"));
   const { platform, arch } = process;
   return new NoBinaryError(explainLoadFailure({ platform, arch, root, attempts, isCheckout }), { cause });
 }

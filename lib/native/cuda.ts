@@ -4,8 +4,8 @@
  */
 
 import { execFile } from "node:child_process";
-import { existsSync } from "node:fs";
 import { dirname, join } from "node:path";
+import { isVisible } from "../base/exists.js";
 import { findBinding } from "./binding.js";
 import type { NativeCudaDevice } from "./contract.js";
 
@@ -51,7 +51,7 @@ process.stdout.write("\\n" + JSON.stringify(answer) + "\\n");
 /** The library beside the binary in use, or where NEXTSCALE_CUDA_LIBRARY says. Null when there is none. */
 export function findCudaLibrary(nativeBinding?: string): string | null {
   const path = process.env.NEXTSCALE_CUDA_LIBRARY || join(dirname(findBinding(nativeBinding).path), LIBRARY);
-  return existsSync(path) ? path : null;
+  return isVisible(path) ? path : null;
 }
 
 const trials = new Map<string, Promise<CudaReport>>();
@@ -60,7 +60,7 @@ const trials = new Map<string, Promise<CudaReport>>();
 export function tryCuda(options: TrialOptions = {}): Promise<CudaReport> {
   const library = findCudaLibrary(options.nativeBinding);
   if (library === null) return Promise.resolve({ library, devices: [], problem: NO_CUDA });
-  if (options.script === undefined && !DRIVER_FILES.some((path) => existsSync(path))) {
+  if (options.script === undefined && !DRIVER_FILES.some((path) => isVisible(path))) {
     return Promise.resolve({ library, devices: [], problem: NO_DRIVER }); // no need for a child to find out
   }
   const addon = findBinding(options.nativeBinding).path;
@@ -78,16 +78,21 @@ function runTrial(addon: string, library: string, options: TrialOptions): Promis
   // NODE_OPTIONS may hold what a short-lived child must not run (a debugger, say); Electron is Node with this variable only.
   const env = { ...process.env, ELECTRON_RUN_AS_NODE: "1", NODE_OPTIONS: "" };
   return new Promise((resolve) => {
-    execFile(
-      process.execPath,
-      ["-e", script, addon, library],
-      { env, timeout, killSignal: "SIGKILL", maxBuffer: 1 << 20, windowsHide: true },
-      (error, stdout, stderr) => {
-        const answer = parseAnswer(stdout);
-        if (answer !== null) return resolve({ library, ...answer });
-        resolve({ library, devices: [], problem: explainChild(error, stdout, stderr, timeout) });
-      },
-    );
+    const failed = (problem: string) => resolve({ library, devices: [], problem });
+    try {
+      execFile(
+        process.execPath,
+        ["-e", script, addon, library],
+        { env, timeout, killSignal: "SIGKILL", maxBuffer: 1 << 20, windowsHide: true },
+        (error, stdout, stderr) => {
+          const answer = parseAnswer(stdout);
+          if (answer !== null) resolve({ library, ...answer });
+          else failed(explainChild(error, stdout, stderr, timeout));
+        },
+      );
+    } catch (error) {
+      failed(`the trial of the driver could not be started: ${(error as Error).message}`); // the permission model
+    }
   });
 }
 

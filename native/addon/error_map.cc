@@ -1,6 +1,7 @@
 #include "native/addon/error_map.h"
 
 #include <new>
+#include <system_error>
 
 #include "native/generate/outcome.h"
 
@@ -42,6 +43,8 @@ EndResult CurrentFailure() {
     return Failure(error.code(), error.what());
   } catch (const std::bad_alloc&) {
     return Failure(ErrorCode::kOutOfMemory, "memory could not be had");
+  } catch (const std::system_error& error) {  // of threads and locks: the system has no more of them
+    return Failure(ErrorCode::kOutOfMemory, Message("the system refused a thread: ", error.what()).c_str());
   } catch (const std::exception& error) {
     return Failure(ErrorCode::kInternal, error.what());
   } catch (...) {

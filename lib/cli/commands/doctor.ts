@@ -1,8 +1,9 @@
 /** `nextscale doctor`: what this machine is, which binary runs on it and why. Made for pasting into an issue. */
 
-import { existsSync, statSync } from "node:fs";
+import { statSync } from "node:fs";
 import { arch, cpus, platform, release } from "node:os";
 import { Command } from "commander";
+import { isVisible } from "../../base/exists.js";
 import { NextscaleError } from "../../errors.js";
 import { type BindingInfo, bundledModelPath, describeBinding, loadBinding } from "../../native/binding.js";
 import type { NativeCpuInfo } from "../../native/contract.js";
@@ -73,7 +74,7 @@ export async function diagnose(env: NodeJS.ProcessEnv): Promise<Diagnosis> {
       ...(binary === null ? [] : await cudaDevices()),
     ],
     sharp: await sharpVersion(),
-    bundledModel: { path: modelPath, bytes: existsSync(modelPath) ? statSync(modelPath).size : null },
+    bundledModel: { path: modelPath, bytes: isVisible(modelPath) ? statSync(modelPath).size : null },
     environment: Object.fromEntries(
       Object.entries(env).filter((entry): entry is [string, string] => /^(NEXTSCALE_|NODE_OPTIONS$)/.test(entry[0])),
     ),
