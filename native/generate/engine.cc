@@ -47,7 +47,8 @@ struct Engine::Impl {
         tokenizer(*backend, config.tokenizer, std::move(tensors), std::move(files_alive)),
         stepper(*backend, config, transformer, tokenizer.quantizer()),
         scheduler(config, backend->Allocate(options.kv_bytes, "the KV pool"), transformer.kv_row_bytes(),
-                  options.strategy, transformer.max_rows()) {
+                  options.strategy, transformer.max_rows(),
+                  backend->part_rows(config.transformer.width, config.transformer.depth)) {
     backend->Wait();
     if (progress) progress(1.0);
     thread = std::thread([this] { Loop(); });

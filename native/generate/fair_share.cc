@@ -61,8 +61,8 @@ void FairShare::Compose(std::span<Candidate> candidates, size_t max_rows) {
   }
 }
 
-size_t FairShare::FairPart(const Candidate& candidate, double limit) {
-  const size_t most = std::min(candidate.num_images, std::max<size_t>(1, kPartRows / candidate.image_rows));
+size_t FairShare::FairPart(const Candidate& candidate, double limit) const {
+  const size_t most = std::min(candidate.num_images, std::max<size_t>(1, part_rows_ / candidate.image_rows));
   const double spare = limit - candidate.account->tag - Cost(candidate, 0);
   const double image_cost = Cost(candidate, 1) - Cost(candidate, 0);
   if (spare >= image_cost * static_cast<double>(most)) return most;

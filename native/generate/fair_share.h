@@ -15,7 +15,8 @@
 // its images along. So nobody waits (for steps without a row of it) longer than kWaitLimit times what it takes alone,
 // as long as a batch has room for one image of everybody; beyond that, turns are taken.
 //
-// No part is larger than kPartRows (or one image): it would be no faster, and who arrives waits for the step under way.
+// No part is larger than part_rows (or one image), which the backend says: it would be no faster, or who arrives would
+// wait too long for the step under way.
 //
 // Knows nothing of clocks, locks or pools. One thread at a time.
 #pragma once
@@ -29,7 +30,8 @@ namespace nextscale {
 class FairShare {
  public:
   static constexpr double kFixedRows = 16, kPatience = 1.5, kWaitLimit = 1;
-  static constexpr size_t kPartRows = 1024;
+
+  explicit FairShare(size_t part_rows) : part_rows_(part_rows) {}
 
   // What a generation has had, in work.
   struct Account {
@@ -66,10 +68,11 @@ class FairShare {
     double finish;  // tag after one more image
   };
   // Images that keep the tag within the limit.
-  static size_t FairPart(const Candidate& candidate, double limit);
+  size_t FairPart(const Candidate& candidate, double limit) const;
   // Of the step that was composed.
   static double StepWork(std::span<const Candidate> candidates);
 
+  const size_t part_rows_;
   double clock_ = 0;
   std::vector<Place> order_;
 };

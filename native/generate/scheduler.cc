@@ -7,13 +7,15 @@
 
 namespace nextscale {
 
-Scheduler::Scheduler(const ModelConfig& config, Buffer kv_rows, size_t kv_row_bytes, Strategy strategy, size_t max_rows)
+Scheduler::Scheduler(const ModelConfig& config, Buffer kv_rows, size_t kv_row_bytes, Strategy strategy, size_t max_rows,
+                     size_t part_rows)
     : config_(config),
       schedule_(config.tokenizer.sides),
       subnets_(config.transformer.depth, strategy),
       max_rows_(max_rows),
       pool_(std::move(kv_rows), kv_row_bytes),
       policy_(schedule_, config.transformer.depth),
+      fair_share_(part_rows),
       new_depths_(config.num_scales()),
       plan_blocks_(config.num_scales()),
       plan_held_(config.transformer.depth) {}

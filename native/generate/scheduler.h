@@ -31,8 +31,9 @@ struct Unit {
 
 class Scheduler {
  public:
-  // kv_rows: the memory of the pool.
-  Scheduler(const ModelConfig& config, Buffer kv_rows, size_t kv_row_bytes, Strategy strategy, size_t max_rows);
+  // kv_rows: the memory of the pool. max_rows, part_rows: of a batch, of one generation's part of it.
+  Scheduler(const ModelConfig& config, Buffer kv_rows, size_t kv_row_bytes, Strategy strategy, size_t max_rows,
+            size_t part_rows);
 
   // Any thread.
   uint64_t Add(Request request, Listener listener);  // throws Error(kDisposed) once closed

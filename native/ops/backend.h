@@ -40,6 +40,9 @@ class Backend {
   virtual bool immediate() const = 0;
   // Rows of one batch of a transformer of this width: enough to fill the device, few enough that a step stays short.
   virtual size_t batch_rows(size_t width) const = 0;
+  // Rows of one generation in a step, by width and number of blocks, beyond which a larger part is no faster or keeps
+  // whoever arrives waiting too long.
+  virtual size_t part_rows(size_t width, size_t depth) const = 0;
 
   // ---- memory
   // Device memory, 256-byte aligned (the CPU: 64), zeroed. Throws kOutOfMemory; `what` names the use in the message.

@@ -23,6 +23,9 @@ Tokenizer::Tokenizer(Backend& backend, const TokenizerConfig& config, TensorTabl
 void Tokenizer::Decode(const float* f_hat, size_t image, uint8_t* u8, float* f32,
                        const std::function<bool()>& cancelled) {
   const size_t numbers = config_.image_numbers();
+  // Always from one place: a device that keeps what it ran knows the ops of the next picture by their arguments.
+  if (f_hat != latent_.as<float>()) backend_.Copy(latent_.data(), f_hat, latent_.bytes());
+  f_hat = latent_.as<float>();
   if (f32 != nullptr) {
     decoder_.Decode(f_hat, image_.as<float>(), nullptr, cancelled);
     backend_.Download(f32 + image * numbers, image_.data(), numbers * sizeof(float));

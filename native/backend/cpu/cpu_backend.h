@@ -19,6 +19,7 @@ class CpuBackend final : public Backend {
   DType activation_dtype() const override { return DType::kF32; }
   bool immediate() const override { return true; }
   size_t batch_rows(size_t width) const override;
+  size_t part_rows(size_t, size_t) const override { return 1024; }
 
   Buffer Allocate(size_t bytes, const char* what) override;
   void Upload(void* to, const void* from, size_t bytes) override { Copy(to, from, bytes); }

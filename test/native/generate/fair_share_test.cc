@@ -12,6 +12,7 @@ namespace nextscale {
 namespace {
 
 constexpr size_t kNoLimit = size_t{1} << 30;  // rows of a batch
+constexpr size_t kPartRows = 1024;            // of the CPU; a GPU's are 32 times as many
 const std::vector<size_t> kDigits = {1, 4, 9, 16, 36, 64}, kVar256 = {1, 4, 9, 16, 25, 36, 64, 100, 169, 256};
 
 struct Job {
@@ -32,7 +33,8 @@ struct Job {
 // An engine whose steps take their work.
 class Machine {
  public:
-  Machine(std::vector<size_t> tokens, size_t max_rows) : tokens_(std::move(tokens)), max_rows_(max_rows) {}
+  Machine(std::vector<size_t> tokens, size_t max_rows, size_t part_rows = kPartRows)
+      : tokens_(std::move(tokens)), max_rows_(max_rows), part_rows_(part_rows), share_(part_rows) {}
 
   // Runs until every job has ended. `on_step` sees the candidates as they were composed.
   template <typename OnStep>
@@ -60,7 +62,7 @@ class Machine {
     std::vector<Job> alone(1);
     alone[0].num_images = job.num_images;
     alone[0].depths = job.depths;
-    Machine(tokens_, max_rows_).Run(alone);
+    Machine(tokens_, max_rows_, part_rows_).Run(alone);
     return alone[0].end;
   }
 
@@ -112,7 +114,7 @@ class Machine {
   }
 
   const std::vector<size_t> tokens_;
-  const size_t max_rows_;
+  const size_t max_rows_, part_rows_;
   FairShare share_;
   std::vector<FairShare::Candidate> candidates_;
   std::vector<Job*> ready_;
@@ -161,13 +163,14 @@ TEST(FairShare, EveryStepServesSomebodyWithinTheRows) {
 TEST(FairShare, WaitingAndLatencyAreBounded) {
   std::mt19937_64 random(2);
   double worst_wait = 0, worst_latency = 0;
-  for (int round = 0; round < 60; ++round) {
+  for (int round = 0; round < 120; ++round) {
     const std::vector<size_t>& tokens = round % 2 == 0 ? kDigits : kVar256;
+    const size_t part_rows = round < 60 ? kPartRows : 32 * kPartRows;
     const size_t full_depth = round % 2 == 0 ? 8 : 16;
     const double gap = std::vector<double>{0, 3e3, 3e4, 3e5}[static_cast<size_t>(round) % 4];
     std::vector<Job> jobs = gap == 0 ? RandomJobs(random, 2 + random() % 30, full_depth, tokens.size(), 1)
                                      : RandomJobs(random, 80, full_depth, tokens.size(), gap);
-    Machine machine(tokens, kNoLimit);
+    Machine machine(tokens, kNoLimit, part_rows);
     machine.Run(jobs);
     for (const Job& job : jobs) {
       const double alone = machine.TimeAlone(job), n = static_cast<double>(job.num_competitors);
@@ -235,10 +238,17 @@ TEST(FairShare, AloneAScaleRunsInPartsThatAreWorthIt) {
     parts.push_back(candidates[0].granted);
   });
   EXPECT_EQ(parts, (std::vector<size_t>{6, 6, 6, 6, 6, 6, 6, 5, 1, 3, 3, 2, 2, 2}));
+  // Where larger parts are worth it, 64 images are one.
+  jobs = {Uniform(64, 30, kVar256.size())};
+  parts.clear();
+  Machine(kVar256, 32768, 32768).Run(jobs, [&](std::span<const FairShare::Candidate> candidates, double) {
+    parts.push_back(candidates[0].granted);
+  });
+  EXPECT_EQ(parts, std::vector<size_t>(kVar256.size(), 64));
 }
 
 TEST(FairShare, BeingAwayEarnsNoCredit) {
-  FairShare share;
+  FairShare share(kPartRows);
   FairShare::Account busy, away;
   std::vector<FairShare::Candidate> one = {{&busy, 512, 16, 1, 0}};
   share.Join(busy);

@@ -20,6 +20,7 @@
 namespace nextscale::cuda {
 namespace {
 
+constexpr size_t kBatchRows = 32768;
 constexpr size_t kTableBytes = size_t{8} << 20, kTransferBytes = size_t{16} << 20;
 
 class CudaBackend final : public Backend {
@@ -28,7 +29,8 @@ class CudaBackend final : public Backend {
       : device_(std::move(device)),
         dtype_(dtype),
         name_("cuda:" + std::to_string(device_->info().index)),
-        traits_{device_->info().num_multiprocessors, device_->info().has_wgmma},
+        traits_{device_->info().num_multiprocessors, device_->info().has_wgmma,
+                device_->info().major * 10 + device_->info().minor},
         memory_(*device_),
         graphs_(*device_),
         tables_(std::make_unique<TableArea>(*device_, kTableBytes)),
@@ -44,7 +46,10 @@ class CudaBackend final : public Backend {
   DType activation_dtype() const override { return dtype_; }
   bool immediate() const override { return false; }
   // One image of 64 with both branches at 16 × 16, and more rows than any chip has tiles for.
-  size_t batch_rows(size_t) const override { return 32768; }
+  size_t batch_rows(size_t) const override { return kBatchRows; }
+  size_t part_rows(size_t width, size_t depth) const override {
+    return std::clamp<size_t>(RowsWithin(traits_, dtype_, width, depth), 1024, kBatchRows);
+  }
 
   Buffer Allocate(size_t bytes, const char* what) override;
   void Upload(void* to, const void* from, size_t bytes) override {

@@ -55,6 +55,20 @@ GraphCache::Entries::iterator GraphCache::Find(const LaunchList& list, uint64_t 
   return entries_.end();
 }
 
+bool GraphCache::MakeRoom() {
+  if (entries_.size() < max_graphs_) return true;
+  const Entries::iterator oldest = std::prev(entries_.end());
+  if (std::exchange(oldest->used, false)) {
+    entries_.splice(entries_.begin(), entries_, oldest);
+    return false;
+  }
+  const auto [first, last] = by_hash_.equal_range(oldest->hash);
+  by_hash_.erase(std::find_if(first, last, [&](const auto& place) { return place.second == oldest; }));
+  entries_.erase(oldest);
+  ++counts_.dropped;
+  return true;
+}
+
 void GraphCache::Run(const LaunchList& list) {
   if (list.empty()) return;
   if (list.launches().size() < kFewLaunches) {
@@ -65,6 +79,7 @@ void GraphCache::Run(const LaunchList& list) {
   const Entries::iterator found = Find(list, hash);
   if (found != entries_.end()) {
     entries_.splice(entries_.begin(), entries_, found);
+    found->used = true;
     ++counts_.reused;
     return device_.RunGraph(*found->graph);
   }
@@ -73,16 +88,9 @@ void GraphCache::Run(const LaunchList& list) {
     ++counts_.plain;
     return device_.Run(list);
   }
-  if (entries_.size() == max_graphs_) {
-    const auto [first, last] = by_hash_.equal_range(entries_.back().hash);
-    for (auto at = first; at != last; ++at) {
-      if (at->second == std::prev(entries_.end())) {
-        by_hash_.erase(at);
-        break;
-      }
-    }
-    entries_.pop_back();
-    ++counts_.dropped;
+  if (!MakeRoom()) {
+    ++counts_.plain;
+    return device_.Run(list);
   }
   std::unique_ptr<Graph> graph;
   try {

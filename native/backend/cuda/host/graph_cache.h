@@ -1,6 +1,11 @@
 // Which graph runs a list of launches. The list is its own key: kernels, shapes and every byte of the arguments, so a
 // graph can never be stale. A list runs plainly the first time, becomes a graph the second time, and is that graph from
 // then on. A switch of depth is nothing special: another list.
+//
+// When the cache is full, a new list does not simply push out the graph that was used longest ago: a round of lists
+// that is a little longer than the cache would then find none of its own. A graph that was used since it was last
+// looked at stays (its second chance), and the new list runs plainly this time. So of a round that is too long as many
+// graphs as there is room for are used again and again, and none is made; graphs that nobody uses any more go.
 #pragma once
 
 #include <cstddef>
@@ -33,10 +38,13 @@ class GraphCache {
     LaunchList list;
     uint64_t hash;
     std::unique_ptr<Graph> graph;
+    bool used = true;  // since it was last looked at
   };
   using Entries = std::list<Entry>;  // latest use first
 
   Entries::iterator Find(const LaunchList& list, uint64_t hash);
+  // Whether there is room for one more graph, or was made.
+  bool MakeRoom();
 
   Device& device_;
   size_t max_graphs_;

@@ -18,7 +18,20 @@ namespace nextscale::cuda {
 struct DeviceTraits {
   uint32_t num_multiprocessors = 1;
   bool has_wgmma = false;  // sm_90a, and nobody else
+  uint32_t capability = 80;
 };
+
+// Rows whose products in `depth` blocks of this width take about a quarter of a second, at a third of what the chip's
+// multiprocessors could do at 1.5 GHz. An estimate from the data sheet's numbers: it bounds how long somebody who
+// arrives waits for the step under way, and nothing else depends on it.
+inline size_t RowsWithin(const DeviceTraits& traits, DType dtype, size_t width, size_t depth) {
+  constexpr double kSeconds = 0.25, kHertz = 1.5e9, kShare = 1.0 / 3;
+  // Operations of one multiprocessor in one cycle, dense, sums in f32.
+  const double tensor_rate = traits.capability >= 90 ? 4096 : traits.capability == 80 ? 2048 : 512;
+  const double rate = (dtype == DType::kF32 ? 256 : tensor_rate) * traits.num_multiprocessors * kHertz * kShare;
+  const double row = 24.0 * static_cast<double>(width) * static_cast<double>(width) * static_cast<double>(depth);
+  return static_cast<size_t>(std::min(kSeconds * rate / row, 1e9));
+}
 
 inline bool Aligned(const void* pointer, size_t bytes) { return reinterpret_cast<uintptr_t>(pointer) % bytes == 0; }
 

@@ -81,16 +81,40 @@ TEST_F(CudaGraphCache, AGraphRunsItsOwnList) {
   EXPECT_EQ(script->num_graphs, 3u);
 }
 
-TEST_F(CudaGraphCache, TheOneUsedLongestAgoGoes) {
+TEST_F(CudaGraphCache, TheOneUsedLongestAgoGoesAfterASecondChance) {
   GraphCache cache(device, 2);
-  for (const uint64_t value : {1, 1, 2, 2, 1, 3, 3}) cache.Run(ListOf(value));  // 2 is the oldest when 3 is made
+  for (const uint64_t value : {1, 1, 2, 2, 1, 3, 3}) cache.Run(ListOf(value));
+  EXPECT_EQ(cache.counts().dropped, 0u);  // 2 was used since: 3 runs plainly
+  EXPECT_EQ(cache.counts().made, 2u);
+  cache.Run(ListOf(3));  // now 1 is the oldest, and has been used
+  EXPECT_EQ(cache.counts().dropped, 0u);
+  cache.Run(ListOf(3));  // 2 has not
   EXPECT_EQ(cache.counts().dropped, 1u);
-  const size_t reused = cache.counts().reused, made = cache.counts().made;
+  EXPECT_EQ(cache.counts().made, 3u);
+  const size_t reused = cache.counts().reused;
   cache.Run(ListOf(1));
   cache.Run(ListOf(3));
   EXPECT_EQ(cache.counts().reused, reused + 2);
-  cache.Run(ListOf(2));  // was seen before: made again at once
-  EXPECT_EQ(cache.counts().made, made + 1);
+}
+
+// A round of lists that is longer than the cache: most of it runs as graphs, and none is made any more.
+TEST_F(CudaGraphCache, ARoundThatIsTooLongKeepsWhatThereIsRoomFor) {
+  GraphCache cache(device, 8);
+  for (int round = 0; round < 10; ++round) {
+    const GraphCache::Counts before = cache.counts();
+    for (uint64_t value = 0; value < 11; ++value) cache.Run(ListOf(100 * value));
+    if (round < 2) continue;
+    EXPECT_EQ(cache.counts().made, before.made) << round;
+    EXPECT_EQ(cache.counts().reused, before.reused + 8) << round;
+    EXPECT_EQ(cache.counts().plain, before.plain + 3) << round;
+  }
+  // Other work takes the place of what is not used any more.
+  for (int round = 0; round < 6; ++round) {
+    for (uint64_t value = 0; value < 8; ++value) cache.Run(ListOf(7 + 100 * value));
+  }
+  const GraphCache::Counts before = cache.counts();
+  for (uint64_t value = 0; value < 8; ++value) cache.Run(ListOf(7 + 100 * value));
+  EXPECT_EQ(cache.counts().reused, before.reused + 8);
 }
 
 TEST_F(CudaGraphCache, ShortListsStayLists) {
