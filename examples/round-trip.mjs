@@ -14,5 +14,5 @@ for (let label = 0; label < model.architecture.numClasses; label++) {
   losses.push((await model.score({ tokens, labels: label })).mean); // nats per token: lower is less surprised
 }
 const best = losses.indexOf(Math.min(...losses));
-console.log(`best explained as "${model.labels[best]}": ${losses[best].toFixed(2)} nats per token`);
+console.log(`best explained as "${model.classNames[best]}": ${losses[best].toFixed(2)} nats per token`);
 await model.dispose();

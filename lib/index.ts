@@ -1,5 +1,7 @@
 /** Public names, no logic. */
 
+export type { FileFormat } from "./checkpoint/detect.js";
+export type { TokenizerShape, TransformerShape } from "./checkpoint/expected.js";
 export {
   type Checkpoint,
   type CheckpointInfo,
@@ -63,7 +65,7 @@ export type { Score } from "./model/score.js";
 export type { ModelStats, PoolStats, ScaleTime } from "./model/stats.js";
 export type { Tokenizer, TokenizerArchitecture } from "./model/tokenizer.js";
 export { type BindingInfo, bundledModelPath, describeBinding } from "./native/binding.js";
-export type { DType } from "./native/contract.js";
+export type { DType, NativeConfig, TensorEntry } from "./native/contract.js";
 export type { CheckpointSource, ConvertOptions, ModelNotes, OpenOptions } from "./options/checkpoint.js";
 export { type DeadlinePlan, type DepthOption, type DepthPlan, formatDepths, type ZonePlan } from "./options/depth.js";
 export type { EvaluateProgress, EvaluateSettings, ScoringSettings, SensitivitySettings } from "./options/evaluate.js";
@@ -76,7 +78,15 @@ export type {
   TokenizerOptions,
   TokenizerSource,
 } from "./options/load.js";
-export type { InitialModel, LearningRate, OptimizerOptions, Phases, Ratio, TrainBase } from "./options/recipe.js";
+export type {
+  InitialModel,
+  LearningRate,
+  OptimizerOptions,
+  Phases,
+  Ratio,
+  TrainBase,
+  TrainBaseSource,
+} from "./options/recipe.js";
 export type { SampleProgress, SampleSettings, SampleShard } from "./options/sample.js";
 export type { Crop, Fit, TokenizeProgress, TokenizeSettings } from "./options/tokenize.js";
 export type { TrainOptions } from "./options/train.js";

@@ -1,4 +1,4 @@
-// npm test: build, types, lint, the core's own tests (GoogleTest), everything else (vitest). Ends with one line
+// npm test: build, types, lint, API reference, the core's own tests (GoogleTest), everything else (vitest). Ends with one line
 //   N passed, N failed, N skipped
 // and a non-zero exit when something failed or when nothing ran. Parts of it:
 //   npm test -- <vitest filter>                   the build, then the matching vitest files only
@@ -47,6 +47,7 @@ if (only === "--native") {
   if (filters.length === 0) {
     tally.check("types", [bin("typescript", "tsc"), "--noEmit"]);
     tally.check("lint", [join(root, "tools", "lint.mjs"), "--quick"]);
+    tally.check("API reference", [bin("typedoc"), "--emit", "none"]);
     await testNative(tally);
   }
   testVitest();

@@ -1,7 +1,7 @@
 // Times one generation of a released architecture with random weights: per scale, decoder, peak memory, and the machine's
 // own GEMM rate in the same process. Prints one JSON object; bench/run.mjs starts one process per configuration.
 //
-//   generate --depth 16 --subnet 8 --bridge 6 --batch 1 --dtype f32 --threads 2 --repeat 3 --weights /tmp/d16.safetensors
+//   generate --depth 16 --subnet 8 --bridge 6 --batch 1 --dtype f32 --threads 2 --repeat 3 --weights d16.safetensors
 //
 // The weights file is written on first use and kept.
 #include <algorithm>

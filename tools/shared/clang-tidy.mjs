@@ -45,10 +45,12 @@ export async function clangTidy(tally) {
   async function worker() {
     for (let path = queue.shift(); path !== undefined; path = queue.shift()) {
       const complaint = await examine(tidy, path);
-      if (complaint !== "") complaints.push(complaint);
+      if (complaint !== "") {
+        complaints.push(complaint);
+        console.error(complaint);
+      }
     }
   }
   await Promise.all(Array.from({ length: availableParallelism() }, worker));
-  for (const complaint of complaints) console.error(complaint);
   tally.record("clang-tidy", complaints.length > 0 ? { failed: 1 } : { passed: 1 }, `${count} files`);
 }
