@@ -3,22 +3,23 @@
 
 namespace nextscale::test {
 
-static void CheckModulatedNorm(Backend& backend, DType out_dtype, size_t m, size_t width, uint64_t seed) {
+// `aligned`: strides, offsets and modulations that wide loads take.
+static void CheckModulatedNorm(Backend& backend, DType out_dtype, size_t m, size_t width, bool aligned, uint64_t seed) {
   Random random(seed);
   Table table(backend);
   ModulatedNormArgs args;
   args.out_dtype = out_dtype;
   args.width = width;
-  args.x_stride = width + random.Index(0, 3);
-  args.out_stride = width + random.Index(0, 3);
+  args.x_stride = width + (aligned ? 4 : random.Index(0, 3));
+  args.out_stride = width + (aligned ? 4 : random.Index(0, 3));
   args.gain_offset = width;
-  args.shift_offset = 2 * width + 1;
+  args.shift_offset = 2 * width + (aligned ? 0 : 1);
   std::vector<float> x = random.Floats((m + 1) * args.x_stride, 3.0f);
   for (float& value : x) value += 1.5f;
-  const std::vector<float> modulation = random.Floats(4 * width + 3);
+  const std::vector<float> modulation = random.Floats(4 * width + 5);
   const float* const there = table.Put(modulation);
-  const size_t half = m / 2;
-  const std::vector<RowSpan> spans = {{0, m - half + 1, half, there}, {half, 0, m - half, there + 2}};
+  const size_t half = m / 2, second = aligned ? 4 : 2;
+  const std::vector<RowSpan> spans = {{0, m - half + 1, half, there}, {half, 0, m - half, there + second}};
   args.x = table.Put(x);
   args.spans = spans;
   Output out(m * args.out_stride, out_dtype);
@@ -29,11 +30,11 @@ static void CheckModulatedNorm(Backend& backend, DType out_dtype, size_t m, size
     const auto count = static_cast<double>(width);
     for (size_t c = 0; c < width; ++c) mean += static_cast<double>(in[c]) / count;
     for (size_t c = 0; c < width; ++c) variance += std::pow(static_cast<double>(in[c]) - mean, 2) / count;
-    const size_t base = row < half ? 0 : 2;
+    const size_t base = row < half ? 0 : second;
     for (size_t c = 0; c < width; ++c) {
       out.Expect(row * args.out_stride + c, (static_cast<double>(in[c]) - mean) / std::sqrt(variance + 1e-6) *
                                                     (1.0 + static_cast<double>(modulation[base + width + c])) +
-                                                static_cast<double>(modulation[base + 2 * width + 1 + c]));
+                                                static_cast<double>(modulation[base + args.shift_offset + c]));
     }
   }
   std::byte* const to = table.Put(out.bytes());
@@ -47,7 +48,12 @@ void NormSuite(Bench& bench) {
   for (uint64_t trial = 0; trial < 24; ++trial) {
     const DType dtype = bench.dtypes()[trial % bench.dtypes().size()];
     const size_t m = random.Index(2, 30), width = random.Index(2, 400);
-    ASSERT_NO_FATAL_FAILURE(CheckModulatedNorm(bench.At(dtype), dtype, m, width, trial));
+    ASSERT_NO_FATAL_FAILURE(CheckModulatedNorm(bench.At(dtype), dtype, m, width, false, trial));
+    ASSERT_NO_FATAL_FAILURE(CheckModulatedNorm(bench.At(dtype), dtype, m, 4 * (width / 4 + 1), true, trial));
+  }
+  for (const size_t width : {512, 516, 1024, 1280, 1536, 1920, 2304, 2308}) {  // of released models, and the borders
+    const DType dtype = bench.dtypes()[width / 4 % bench.dtypes().size()];
+    ASSERT_NO_FATAL_FAILURE(CheckModulatedNorm(bench.At(dtype), dtype, 5, width, true, width));
   }
 }
 

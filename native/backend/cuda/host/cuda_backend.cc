@@ -386,7 +386,9 @@ void CudaBackend::ModulatedNorm(const ModulatedNormArgs& args) {
   if (args.spans.empty()) return;
   const size_t num_rows = args.spans.back().compact_row + args.spans.back().num_rows;
   if (num_rows == 0) return;
-  AddModulatedNorm(list_, ToCall(args, num_rows, MakeRows(args.spans, num_rows)), "norm");
+  const bool aligned = std::all_of(args.spans.begin(), args.spans.end(),
+                                   [](const RowSpan& span) { return Aligned(span.modulation, 16); });
+  AddModulatedNorm(list_, ToCall(args, num_rows, MakeRows(args.spans, num_rows)), aligned, "norm");
 }
 
 void CudaBackend::Qkv(const LinearArgs& args, const SplitHeadsArgs& split) {

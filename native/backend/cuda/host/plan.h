@@ -37,17 +37,7 @@ inline bool Aligned(const void* pointer, size_t bytes) { return reinterpret_cast
 
 // ------------------------------------------------------------------ linear
 
-enum class LinearPath {
-  kPlain,
-  kRows16,  // up to as many rows
-  kRows32,
-  kHeads16,  // and whole heads in a block, for the fused epilogue
-  kHeads32,
-  kNarrowTile,
-  kSmallTile,
-  kLargeTile,
-  kWide
-};
+enum class LinearPath { kPlain, kNarrowTile, kSmallTile, kLargeTile, kWide };
 
 // True when the fused epilogue kQkv takes these arguments; else the caller stores qkv and runs SplitHeads.
 inline bool FusesQkv(const LinearCall& args, const SplitHeadsCall& heads) {
@@ -67,6 +57,11 @@ inline void CheckCall(const LinearCall& args) {
     const uint64_t pixels = uint64_t{args.conv.num_images} * args.conv.out_height * args.conv.out_width;
     NS_REQUIRE(args.num_rows == pixels, ErrorCode::kInvalidArgument, "convolution: num_rows is ", args.num_rows,
                ", expected ", pixels);
+    constexpr uint32_t kSide = 16384;  // coordinates of a doubled map are counted in 16 bits
+    NS_REQUIRE(args.conv.in_height < kSide && args.conv.in_width < kSide &&
+                   uint64_t{args.conv.num_images} * args.conv.in_height * args.conv.in_width < 0xFFFFFFFFu,
+               ErrorCode::kInvalidArgument, "convolution: a map of ", args.conv.in_height, " × ", args.conv.in_width,
+               " pixels is too large");
   } else {
     NS_REQUIRE(args.a_stride >= args.k, ErrorCode::kInvalidArgument, "linear: a_stride is ", args.a_stride,
                ", expected at least k = ", args.k);
@@ -97,8 +92,6 @@ inline LinearPath ChooseLinearPath(const LinearCall& args, const DeviceTraits& t
     return LinearPath::kPlain;
   }
   const bool heads = args.epilogue == LinearEpilogue::kQkv;
-  if (args.num_rows <= 16 && !args.is_conv) return heads ? LinearPath::kHeads16 : LinearPath::kRows16;
-  if (args.num_rows <= 32 && !args.is_conv) return heads ? LinearPath::kHeads32 : LinearPath::kRows32;
   const auto tiles = [&](uint32_t rows, uint32_t columns) {
     return uint64_t{DivideUp(args.num_rows, rows)} * DivideUp(args.n, columns);
   };
@@ -112,14 +105,6 @@ inline LinearPath ChooseLinearPath(const LinearCall& args, const DeviceTraits& t
 inline LaunchShape LinearShapeOf(const LinearCall& args, LinearPath path) {
   const uint32_t columns = std::max(args.n, args.padded_n);
   switch (path) {
-    case LinearPath::kRows16:
-      return {DivideUp(columns, 16), 1, 1, 128, FewRowsShape<16, 16>::kSharedBytes};
-    case LinearPath::kRows32:
-      return {DivideUp(columns, 16), 1, 1, 128, FewRowsShape<16, 32>::kSharedBytes};
-    case LinearPath::kHeads16:
-      return {DivideUp(columns, 64), 1, 1, 128, FewRowsShape<64, 16>::kSharedBytes};
-    case LinearPath::kHeads32:
-      return {DivideUp(columns, 64), 1, 1, 128, FewRowsShape<64, 32>::kSharedBytes};
     case LinearPath::kNarrowTile:
       return {DivideUp(args.num_rows, NarrowTile::kRows), DivideUp(columns, NarrowTile::kColumns), 1,
               NarrowTile::kThreads, NarrowTile::kSharedBytes};
@@ -142,14 +127,6 @@ inline LaunchShape LinearShapeOf(const LinearCall& args, LinearPath path) {
 inline KernelId LinearKernelOf(LinearPath path, DType dtype, bool is_conv) {
   const bool bf16 = dtype == DType::kBF16;
   switch (path) {
-    case LinearPath::kRows16:
-      return bf16 ? KernelId::kLinearRows16BF16 : KernelId::kLinearRows16F16;
-    case LinearPath::kRows32:
-      return bf16 ? KernelId::kLinearRows32BF16 : KernelId::kLinearRows32F16;
-    case LinearPath::kHeads16:
-      return bf16 ? KernelId::kLinearHeads16BF16 : KernelId::kLinearHeads16F16;
-    case LinearPath::kHeads32:
-      return bf16 ? KernelId::kLinearHeads32BF16 : KernelId::kLinearHeads32F16;
     case LinearPath::kNarrowTile:
       if (is_conv) return bf16 ? KernelId::kConvNarrowBF16 : KernelId::kConvNarrowF16;
       return bf16 ? KernelId::kLinearNarrowBF16 : KernelId::kLinearNarrowF16;
@@ -251,8 +228,20 @@ inline LaunchShape MapShape(uint64_t num_numbers) {
   return {static_cast<uint32_t>((num_numbers + kMapThreads - 1) / kMapThreads), 1, 1, kMapThreads, 0};
 }
 
-inline void AddModulatedNorm(LaunchList& list, const ModulatedNormCall& args, const char* op) {
-  list.Add(KernelId::kModulatedNorm, {DivideUp(args.num_rows, kNormWarps), 1, 1, 32 * kNormWarps, 0}, args, op);
+// `aligned`: whether all modulations are, to 16 bytes.
+inline KernelId ChooseNormKernel(const ModulatedNormCall& args, bool aligned) {
+  const uint32_t sizes = args.width | args.x_stride | args.out_stride | args.gain_offset | args.shift_offset;
+  if (!aligned || sizes % 4 != 0 || !Aligned(args.x, 16) || !Aligned(args.out, 16))
+    return KernelId::kModulatedNormPlain;
+  if (args.width <= 512) return KernelId::kModulatedNorm512;
+  if (args.width <= 1024) return KernelId::kModulatedNorm1024;
+  if (args.width <= 1536) return KernelId::kModulatedNorm1536;
+  if (args.width <= 1920) return KernelId::kModulatedNorm1920;
+  return args.width <= 2304 ? KernelId::kModulatedNorm2304 : KernelId::kModulatedNormPlain;
+}
+
+inline void AddModulatedNorm(LaunchList& list, const ModulatedNormCall& args, bool aligned, const char* op) {
+  list.Add(ChooseNormKernel(args, aligned), {DivideUp(args.num_rows, kNormWarps), 1, 1, 32 * kNormWarps, 0}, args, op);
 }
 
 inline void CheckCall(const SampleCall& args) {
@@ -310,7 +299,8 @@ inline void AddGroupNorm(LaunchList& list, const GroupNormCall& args, const char
              "group norm: ", args.channels, " channels do not divide into ", args.num_groups, " groups");
   if (args.num_pixels == 0) return;
   list.Add(KernelId::kGroupMoments, {GroupNormPieces(args.num_pixels), 1, 1, 32 * kGroupNormWarps, 0}, args, op);
-  list.Add(KernelId::kGroupGains, {1, 1, 1, 32, 0}, args, op);
+  list.Add(KernelId::kGroupGains, {DivideUp(args.num_groups, kGroupNormWarps), 1, 1, 32 * kGroupNormWarps, 0}, args,
+           op);
 }
 inline void AddNormalizeMap(LaunchList& list, const NormalizeMapCall& args, const char* op) {
   list.Add(KernelId::kNormalizeMap, MapShape(uint64_t{args.num_pixels} * args.width), args, op);

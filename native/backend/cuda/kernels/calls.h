@@ -203,7 +203,7 @@ struct NearestCodeCall {
 };
 
 // Mean and sum of squared differences of one group in one piece of a map.
-struct Moments {
+struct alignas(8) Moments {
   float mean, squares;
 };
 

@@ -1,21 +1,171 @@
 // Linear layers and 3×3 convolutions on tensor cores.
 //
-// Every output element is one chain of m16n8k16 products over k in ascending order, in all tile shapes, so a row's
-// result does not depend on the batch that it is in. (LinearFewRows has the operands' roles exchanged; that the
-// hardware then rounds alike is checked by a device test, not assumed elsewhere.)
+// Every output element is one chain of products over 16 numbers of k in ascending order, in all tile shapes and with
+// the same roles of the operands, so a row's result does not depend on the batch that it is in.
 #pragma once
 
 #include "native/backend/cuda/kernels/thread.h"
 
 namespace nextscale::cuda::NS_SIDE {
 
-// 0.5 y (1 + tanh(u)) = y / (1 + e^(−2u)), u = √(2/π) (y + 0.044715 y³)
+// 0.5 y (1 + tanh(u)) = y / (1 + e^(−2u)), u = √(2/π) (y + 0.044715 y³). Products and sums are written out, here and in
+// all epilogues: what the compiler fuses must not depend on the kernel around it, for a row's bytes must not.
 NS_DEVICE float Gelu(float y) {
-  const float u = 0.7978845608028654f * (y + 0.044715f * y * y * y);
-  return y / (1.0f + Exp(-2.0f * u));
+  const float u = Multiply(0.7978845608028654f, Fma(0.044715f, Multiply(Multiply(y, y), y), y));
+  return y / (1.0f + Exp(Multiply(-2.0f, u)));
 }
 
 // ------------------------------------------------------------------ epilogue
+
+// The padding of a map is stored with it, as zeros.
+NS_DEVICE uint32_t StoredColumns(const LinearCall& args) { return args.padded_n > args.n ? args.padded_n : args.n; }
+
+NS_DEVICE float AddGated(float x, const float* gate, float y) { return gate == nullptr ? x + y : Fma(*gate, y, x); }
+
+// One result: y is the product with its bias, and 0 in the padding.
+NS_DEVICE void StoreColumn(const LinearCall& args, uint32_t row, uint32_t column, float y) {
+  if (args.epilogue == LinearEpilogue::kResidual) {
+    const SpanTarget target = TargetOf(args.rows, row);
+    float* x = static_cast<float*>(args.out) + uint64_t{RowInX(target, row)} * args.out_stride + column;
+    *x = AddGated(*x, target.modulation == nullptr ? nullptr : target.modulation + args.gate_offset + column, y);
+    return;
+  }
+  if (args.epilogue == LinearEpilogue::kGelu) y = Gelu(y);
+  if (args.residual != nullptr && column < args.n) {
+    y += Load(args.out_dtype, args.residual, uint64_t{row} * args.residual_stride + column);
+  }
+  Store(args.out_dtype, args.out, uint64_t{row} * args.out_stride + column, y);
+}
+
+// Results [kRows][kStride] f32 in shared memory. Every thread has four columns and some rows of them.
+template <int kRows, int kColumns, int kStride, int kThreads>
+struct StagedTile {
+  static constexpr int kQuads = kColumns / 4, kStep = kThreads / kQuads;  // from one row of a thread to its next
+  static constexpr int kAtOnce = 4;                                       // rows whose loads are on their way together
+  static_assert(kThreads % kQuads == 0 && kRows % (kStep * kAtOnce) == 0);
+
+  const float* staged;
+  uint32_t first_row, first_column;  // of this thread, in the tile
+  uint32_t row0, column;             // of the tile; of this thread
+  uint32_t columns_left;             // of the matrix, from `column` on
+  float bias[4];
+
+  NS_DEVICE StagedTile(const Thread& thread, const LinearCall& args, const float* its_staged, uint32_t its_row0,
+                       uint32_t column0)
+      : staged(its_staged),
+        first_row(static_cast<uint32_t>(thread.index() / kQuads)),
+        first_column(static_cast<uint32_t>(thread.index() % kQuads) * 4),
+        row0(its_row0),
+        column(column0 + first_column),
+        columns_left(column < args.n ? args.n - column : 0),
+        bias{} {
+    if (args.bias == nullptr) return;
+    NS_UNROLL
+    for (uint32_t i = 0; i < 4; ++i) bias[i] = i < columns_left ? args.bias[column + i] : 0.0f;
+  }
+  // Row of the tile of round i from `round` on.
+  NS_DEVICE uint32_t Row(int round, int i) const { return first_row + static_cast<uint32_t>((round + i) * kStep); }
+  NS_DEVICE void Read(uint32_t row, float (&y)[4]) const {
+    const Float4 sums = Load4(staged + row * kStride + first_column);
+    NS_UNROLL
+    for (uint32_t i = 0; i < 4; ++i) y[i] = i < columns_left ? sums.x[i] + bias[i] : 0.0f;
+  }
+  NS_DEVICE float At(uint32_t row, uint32_t i) const {
+    const float sum = staged[row * kStride + first_column + i];
+    return i >= columns_left ? 0.0f : sum + (i == 0 ? bias[0] : i == 1 ? bias[1] : i == 2 ? bias[2] : bias[3]);
+  }
+};
+
+// Column by column: the edges of a matrix, and strides that wide accesses do not take.
+template <typename Tile>
+NS_DEVICE void StoreColumns(const LinearCall& args, const Tile& tile, int num_rounds, uint32_t num_columns) {
+  NS_UNROLL_BY(1)
+  for (int round = 0; round < num_rounds; ++round) {
+    const uint32_t in_tile = tile.Row(round, 0), row = tile.row0 + in_tile;
+    if (row >= args.num_rows) continue;
+    NS_UNROLL_BY(1)
+    for (uint32_t e = 0; e < 4 && tile.column + e < num_columns; ++e) {
+      StoreColumn(args, row, tile.column + e, tile.At(in_tile, e));
+    }
+  }
+}
+
+// out = y or gelu(y), plus the residual map where there is one.
+template <bool kGelu, typename Tile>
+NS_DEVICE void StoreMap(const LinearCall& args, const Tile& tile, int num_rounds) {
+  if (tile.column >= StoredColumns(args)) return;
+  const bool wide = tile.column + 3 < StoredColumns(args) && args.out_stride % 4 == 0 &&
+                    (args.residual == nullptr || (tile.columns_left >= 4 && args.residual_stride % 4 == 0 &&
+                                                  IsAligned(args.residual, 4 * ElementBytes(args.out_dtype))));
+  if (!wide) return StoreColumns(args, tile, num_rounds, StoredColumns(args));
+  NS_UNROLL_BY(1)
+  for (int round = 0; round < num_rounds; round += Tile::kAtOnce) {
+    float added[Tile::kAtOnce][4] = {};
+    if (args.residual != nullptr) {
+      NS_UNROLL
+      for (int i = 0; i < Tile::kAtOnce; ++i) {
+        const uint32_t row = tile.row0 + tile.Row(round, i);
+        if (row < args.num_rows) {
+          Load4(args.out_dtype, args.residual, uint64_t{row} * args.residual_stride + tile.column, added[i]);
+        }
+      }
+    }
+    NS_UNROLL
+    for (int i = 0; i < Tile::kAtOnce; ++i) {
+      const uint32_t in_tile = tile.Row(round, i), row = tile.row0 + in_tile;
+      if (row >= args.num_rows) continue;
+      float y[4];
+      tile.Read(in_tile, y);
+      NS_UNROLL
+      for (int e = 0; e < 4; ++e) {
+        if constexpr (kGelu) y[e] = Gelu(y[e]);
+        if (args.residual != nullptr) y[e] += added[i][e];
+      }
+      Store4(args.out_dtype, args.out, uint64_t{row} * args.out_stride + tile.column, y);
+    }
+  }
+}
+
+// x[target row] += gate · y
+template <typename Tile>
+NS_DEVICE void AddToRows(const LinearCall& args, const Tile& tile, int num_rounds) {
+  if (tile.columns_left == 0) return;
+  if (tile.columns_left < 4 || args.out_stride % 4 != 0) return StoreColumns(args, tile, num_rounds, args.n);
+  NS_UNROLL_BY(1)
+  for (int round = 0; round < num_rounds; round += Tile::kAtOnce) {
+    SpanTarget targets[Tile::kAtOnce];
+    NS_UNROLL
+    for (int i = 0; i < Tile::kAtOnce; ++i) {
+      const uint32_t row = tile.row0 + tile.Row(round, i);
+      targets[i] = TargetOf(args.rows, row < args.num_rows ? row : args.num_rows - 1);
+    }
+    Float4 x[Tile::kAtOnce], gates[Tile::kAtOnce];
+    NS_UNROLL
+    for (int i = 0; i < Tile::kAtOnce; ++i) {
+      const uint32_t row = tile.row0 + tile.Row(round, i);
+      if (row < args.num_rows) {
+        x[i] = Load4(static_cast<const float*>(args.out) + uint64_t{RowInX(targets[i], row)} * args.out_stride +
+                     tile.column);
+        if (targets[i].modulation != nullptr) {
+          const float* const gate = targets[i].modulation + args.gate_offset + tile.column;
+          gates[i] = IsAligned(gate, 16) ? Load4(gate) : Float4{{gate[0], gate[1], gate[2], gate[3]}};
+        }
+      }
+    }
+    NS_UNROLL
+    for (int i = 0; i < Tile::kAtOnce; ++i) {
+      const uint32_t in_tile = tile.Row(round, i), row = tile.row0 + in_tile;
+      if (row >= args.num_rows) continue;
+      float y[4];
+      tile.Read(in_tile, y);
+      NS_UNROLL
+      for (int e = 0; e < 4; ++e) {
+        y[e] = AddGated(x[i].x[e], targets[i].modulation == nullptr ? nullptr : &gates[i].x[e], y[e]);
+      }
+      Store4(DType::kF32, args.out, uint64_t{RowInX(targets[i], row)} * args.out_stride + tile.column, y);
+    }
+  }
+}
 
 // q, k and v of four columns; the sixteen lanes of a head hold its 64 columns. Every lane of the warp calls it.
 NS_DEVICE void StoreQkv(const Thread& thread, const LinearCall& args, bool inside, uint32_t row, uint32_t column,
@@ -23,13 +173,13 @@ NS_DEVICE void StoreQkv(const Thread& thread, const LinearCall& args, bool insid
   const uint32_t width = args.num_heads * args.head_dim;
   const uint32_t part = column / width, within = column % width;  // 0: q, 1: k, 2: v
   if (args.head_factor != nullptr) {
-    float squares = y[0] * y[0] + y[1] * y[1] + y[2] * y[2] + y[3] * y[3];
+    float squares = Fma(y[3], y[3], Fma(y[2], y[2], Fma(y[1], y[1], Multiply(y[0], y[0]))));
     for (int mask = 8; mask != 0; mask /= 2) squares += thread.ShuffleXor(squares, mask);
     if (inside && part != 2) {
       const float norm = SquareRoot(squares);
       const float factor =
           (part == 0 ? args.head_factor[within / args.head_dim] : 1.0f) / (norm > 1e-12f ? norm : 1e-12f);
-      for (float& value : y) value *= factor;
+      for (float& value : y) value = Multiply(value, factor);
     }
   }
   if (!inside) return;
@@ -41,87 +191,117 @@ NS_DEVICE void StoreQkv(const Thread& thread, const LinearCall& args, bool insid
   Store4(args.kv.dtype, KvRow(args.kv, args.row_slots[row], row_bytes), (part - 1) * width + within, y);
 }
 
-// The padding of a map is stored with it, as zeros.
-NS_DEVICE uint32_t StoredColumns(const LinearCall& args) { return args.padded_n > args.n ? args.padded_n : args.n; }
-
-NS_DEVICE void StoreColumn(const LinearCall& args, uint32_t row, uint32_t column, float y) {
-  if (args.epilogue == LinearEpilogue::kResidual) {
-    const SpanTarget target = TargetOf(args.rows, row);
-    float* x = static_cast<float*>(args.out) + uint64_t{RowInX(target, row)} * args.out_stride + column;
-    *x += target.modulation == nullptr ? y : target.modulation[args.gate_offset + column] * y;
-    return;
-  }
-  if (args.epilogue == LinearEpilogue::kGelu) y = Gelu(y);
-  if (args.residual != nullptr) {
-    y += Load(args.out_dtype, args.residual, uint64_t{row} * args.residual_stride + column);
-  }
-  Store(args.out_dtype, args.out, uint64_t{row} * args.out_stride + column, y);
-}
-
-// Results [kRows][kStride] f32 in shared memory → memory. All threads of the block call it.
+// The tile → memory. All threads of the block call it.
 template <int kRows, int kColumns, int kStride, int kThreads>
 NS_DEVICE void StoreTile(const Thread& thread, const LinearCall& args, const float* staged, uint32_t row0,
                          uint32_t column0) {
-  constexpr int kQuads = kColumns / 4;
-  constexpr int kRounds = (kRows * kQuads + kThreads - 1) / kThreads;
-  for (int index = thread.index(); index < kRounds * kThreads; index += kThreads) {
-    const int row = index / kQuads, quad = index % kQuads;
-    const uint32_t at_row = row0 + static_cast<uint32_t>(row), column = column0 + static_cast<uint32_t>(quad) * 4;
-    const bool inside = row < kRows && at_row < args.num_rows && column < StoredColumns(args);
-    float y[4] = {0.0f, 0.0f, 0.0f, 0.0f};
-    if (inside) {
-      for (uint32_t i = 0; i < 4; ++i) {
-        if (column + i >= args.n) continue;
-        y[i] = staged[row * kStride + quad * 4 + static_cast<int>(i)];
-        if (args.bias != nullptr) y[i] += args.bias[column + i];
+  using Tile = StagedTile<kRows, kColumns, kStride, kThreads>;
+  const Tile tile(thread, args, staged, row0, column0);
+  constexpr int kRounds = kRows / Tile::kStep;
+  switch (args.epilogue) {
+    case LinearEpilogue::kStore:
+      return StoreMap<false>(args, tile, kRounds);
+    case LinearEpilogue::kGelu:
+      return StoreMap<true>(args, tile, kRounds);
+    case LinearEpilogue::kResidual:
+      return AddToRows(args, tile, kRounds);
+    case LinearEpilogue::kQkv:
+      if constexpr (kColumns % 64 == 0) {
+        NS_UNROLL_BY(1)
+        for (int round = 0; round < kRounds; ++round) {
+          const uint32_t in_tile = tile.Row(round, 0), row = row0 + in_tile;
+          float y[4];
+          tile.Read(in_tile, y);
+          StoreQkv(thread, args, row < args.num_rows && tile.columns_left != 0, row, tile.column, y);
+        }
       }
-    }
-    if (args.epilogue == LinearEpilogue::kQkv) {
-      StoreQkv(thread, args, inside, at_row, column, y);
-      continue;
-    }
-    if (!inside) continue;
-    const bool plain = args.epilogue != LinearEpilogue::kResidual && args.residual == nullptr;
-    if (plain && column + 3 < StoredColumns(args) && args.out_stride % 4 == 0) {
-      if (args.epilogue == LinearEpilogue::kGelu) {
-        for (float& value : y) value = Gelu(value);
-      }
-      Store4(args.out_dtype, args.out, uint64_t{at_row} * args.out_stride + column, y);
-      continue;
-    }
-    for (uint32_t i = 0; i < 4; ++i) {
-      if (column + i < StoredColumns(args)) StoreColumn(args, at_row, column + i, y[i]);
-    }
+      return;
   }
 }
 
 // ------------------------------------------------------------------ many rows
 
-// Where 8 numbers of row `row` of a from column k on stand; null outside.
-template <typename T, bool kConv>
-NS_DEVICE const T* InputPiece(const LinearCall& args, uint32_t row, uint32_t k) {
-  if (row >= args.num_rows || k >= args.k) return nullptr;
-  const T* a = static_cast<const T*>(args.a);
-  if constexpr (kConv) {
-    const uint64_t offset = ConvOffset(args.conv, row, k / args.conv.cin, k % args.conv.cin);
-    return offset == kOutside ? nullptr : a + offset;
-  }
-  return a + uint64_t{row} * args.a_stride + k;
-}
-
-// Starts the copies of one stage's rows of a, 128 bytes each.
+// The rows of a tile that one thread copies, stage after stage: always the same ones, and the same 16 bytes of each
+// stage's 128. So what a row is (of a convolution: which pixel) is found once, and the tap and channel of the next
+// stage by going on from the last.
 template <typename T, typename Shape, bool kConv>
-NS_DEVICE void LoadInput(const Thread& thread, const LinearCall& args, unsigned char* stage, uint32_t row0,
-                         uint32_t k0) {
-  constexpr int kPieces = kTileK / 8;
-  NS_UNROLL
-  for (int i = 0; i < Shape::kRows * kPieces / Shape::kThreads; ++i) {
-    const int index = thread.index() + i * Shape::kThreads;
-    const uint32_t row = static_cast<uint32_t>(index / kPieces), piece = static_cast<uint32_t>(index % kPieces);
-    const T* from = InputPiece<T, kConv>(args, row0 + row, k0 + piece * 8);
-    thread.CopyAsync(stage + SwizzledOffset<kPieces>(row, piece), from == nullptr ? args.a : from, from != nullptr);
+class InputRows {
+ public:
+  NS_DEVICE InputRows(const Thread& thread, const LinearCall& args, uint32_t row0)
+      : k_(static_cast<uint32_t>(thread.index() % kPieces) * 8) {
+    if constexpr (kConv) {
+      tap_ = k_ / args.conv.cin;
+      channel_ = k_ % args.conv.cin;
+    }
+    Place<0>(thread, args, row0);
   }
-}
+
+  // Starts the copies of the next stage.
+  NS_DEVICE void Load(const Thread& thread, const LinearCall& args, unsigned char* stage) {
+    Copy<0>(thread, args, stage, static_cast<int>(tap_ / 3), static_cast<int>(tap_ % 3));
+    k_ += kTileK;
+    if constexpr (kConv) {
+      channel_ += kTileK;
+      while (channel_ >= args.conv.cin) {
+        channel_ -= args.conv.cin;
+        ++tap_;
+      }
+    }
+  }
+
+ private:
+  static constexpr int kPieces = kTileK / 8, kRounds = Shape::kRows * kPieces / Shape::kThreads;
+
+  NS_DEVICE static uint32_t InTile(const Thread& thread, int i) {
+    return static_cast<uint32_t>((thread.index() + i * Shape::kThreads) / kPieces);
+  }
+
+  // Round i and those after it: by templates and not by a loop, so that arrays are registers from the start.
+  template <int i>
+  NS_DEVICE void Place(const Thread& thread, const LinearCall& args, uint32_t row0) {
+    const uint32_t row = row0 + InTile(thread, i);
+    const bool inside = row < args.num_rows;
+    if constexpr (kConv) {
+      const ConvInput& conv = args.conv;
+      const uint32_t per_image = conv.out_height * conv.out_width, image = row / per_image, rest = row % per_image;
+      const int y = static_cast<int>(rest / conv.out_width), x = static_cast<int>(rest % conv.out_width);
+      const bool down = conv.shape == ConvShape::kDown;  // stride 2, padding below and to the right only
+      const int first_y = down ? 2 * y : y - 1, first_x = down ? 2 * x : x - 1;
+      places_[i] = static_cast<int>(static_cast<uint32_t>(first_y) << 16) | (first_x & 0xFFFF);
+      images_[i] = inside ? image * conv.in_height * conv.in_width : kNowhere;
+    } else {
+      rows_[i] = inside ? static_cast<const T*>(args.a) + uint64_t{row} * args.a_stride : nullptr;
+    }
+    if constexpr (i + 1 < kRounds) Place<i + 1>(thread, args, row0);
+  }
+  template <int i>
+  NS_DEVICE void Copy(const Thread& thread, const LinearCall& args, unsigned char* stage, int dy, int dx) {
+    const T* from = static_cast<const T*>(args.a);
+    bool inside = k_ < args.k;
+    if constexpr (kConv) {
+      const ConvInput& conv = args.conv;
+      const uint32_t up = conv.shape == ConvShape::kUp ? 1 : 0;  // coordinates are those of the doubled map
+      const uint32_t y = static_cast<uint32_t>((places_[i] >> 16) + dy);
+      const uint32_t x = static_cast<uint32_t>(static_cast<int16_t>(places_[i]) + dx);
+      inside = inside && images_[i] != kNowhere && y < conv.in_height << up && x < conv.in_width << up;
+      const uint32_t pixel = images_[i] + (y >> up) * conv.in_width + (x >> up);
+      if (inside) from += uint64_t{pixel} * conv.cin + channel_;
+    } else {
+      inside = inside && rows_[i] != nullptr;
+      if (inside) from = rows_[i] + k_;
+    }
+    const uint32_t piece = static_cast<uint32_t>(thread.index() % kPieces);
+    thread.CopyAsync(stage + SwizzledOffset<kPieces>(InTile(thread, i), piece), from, inside);
+    if constexpr (i + 1 < kRounds) Copy<i + 1>(thread, args, stage, dy, dx);
+  }
+
+  static constexpr uint32_t kNowhere = 0xFFFFFFFFu;
+
+  const T* rows_[kRounds];    // null: no such row
+  uint32_t images_[kRounds];  // convolution: the first pixel of the row's image
+  int places_[kRounds];       // and y << 16 | x of its first tap
+  uint32_t k_, tap_ = 0, channel_ = 0;
+};
 
 // Starts the copies of one stage's tiles of the weights, which stand in the stage as they do in memory.
 template <typename Shape>
@@ -185,10 +365,11 @@ NS_DEVICE void LinearTile(const Thread& thread, const LinearCall& args) {
   const int warp_column = thread.warp() / Shape::kWarpsDown * Shape::kWarpColumns;
   const uint32_t num_steps = DivideUp(args.k, kTileK);
   unsigned char* const shared = thread.shared();
-  const auto load = [&](uint32_t step) {
+  InputRows<T, Shape, kConv> rows(thread, args, row0);
+  const auto load = [&](uint32_t step) NS_INLINED {  // one after the other
     if (step < num_steps) {
       unsigned char* const stage = shared + step % Shape::kStages * Shape::kStageBytes;
-      LoadInput<T, Shape, kConv>(thread, args, stage, row0, step * kTileK);
+      rows.Load(thread, args, stage);
       LoadWeights<Shape>(thread, args, stage, column0, step);
     }
     thread.CopyCommit();  // an empty group, too: CopyWait counts
@@ -211,10 +392,10 @@ NS_DEVICE void LinearTile(const Thread& thread, const LinearCall& args) {
     NS_UNROLL
     for (int j = 0; j < Shape::kWarpColumns / 8; ++j) {
       NS_UNROLL
-      for (int e = 0; e < 4; ++e) {
+      for (int e = 0; e < 4; e += 2) {
         const int row = warp_row + i * 16 + AccumulatorRow(thread.lane(), e);
         const int column = warp_column + j * 8 + AccumulatorColumn(thread.lane(), e);
-        staged[row * Shape::kStagedStride + column] = sums[i][j][e];
+        Store2(staged + row * Shape::kStagedStride + column, sums[i][j][e], sums[i][j][e + 1]);
       }
     }
   }
@@ -239,7 +420,8 @@ NS_DEVICE void LinearWide(const Thread& thread, const LinearCall& args) {
     for (int i = 0; i < Shape::kStages; ++i) thread.BarrierInit(arrived + i);
   }
   thread.Sync();
-  const auto load = [&](uint32_t step) {
+  InputRows<T, Shape, kConv> rows(thread, args, row0);
+  const auto load = [&](uint32_t step) NS_INLINED {  // one after the other
     if (step < num_steps) {
       unsigned char* const stage = shared + step % Shape::kStages * Shape::kStageBytes;
       if (thread.index() == 0) {
@@ -253,7 +435,7 @@ NS_DEVICE void LinearWide(const Thread& thread, const LinearCall& args) {
                           barrier);
         }
       }
-      LoadInput<T, Shape, kConv>(thread, args, stage, row0, step * kTileK);
+      rows.Load(thread, args, stage);
     }
     thread.CopyCommit();
   };
@@ -281,91 +463,13 @@ NS_DEVICE void LinearWide(const Thread& thread, const LinearCall& args) {
 
   float* const staged = reinterpret_cast<float*>(shared);
   NS_UNROLL
-  for (int i = 0; i < 64; ++i) {
+  for (int i = 0; i < 64; i += 2) {
     const int row = warp_row + AccumulatorRow(thread.lane(), i % 4);
-    staged[row * Shape::kStagedStride + i / 4 * 8 + AccumulatorColumn(thread.lane(), i % 4)] = sums[i];
+    Store2(staged + row * Shape::kStagedStride + i / 4 * 8 + AccumulatorColumn(thread.lane(), i % 4), sums[i],
+           sums[i + 1]);
   }
   thread.Sync();
   StoreTile<Shape::kRows, Shape::kColumns, Shape::kStagedStride, Shape::kThreads>(thread, args, staged, row0, column0);
-}
-
-// ------------------------------------------------------------------ few rows
-
-// Up to 16 or 32 rows: the weights are the first operand (16 of their rows at a time), the rows of a the second (8 at a
-// time), and deep staging keeps the memory busy. 16 columns: each warp has 8 rows of a; 64: each has 16 of the columns.
-// Needs what LinearTile needs. Grid: column tiles.
-template <typename T, typename Shape>
-NS_DEVICE void LinearFewRows(const Thread& thread, const LinearCall& args) {
-  constexpr int kPieces = Shape::kK / 8;
-  constexpr int kTiles = Shape::kColumns == 16 ? 1 : Shape::kRows / 8;  // tiles of 8 rows of a that a warp has
-  const uint32_t column0 = thread.block_x() * Shape::kColumns;
-  const uint32_t num_steps = DivideUp(args.k, Shape::kK);
-  unsigned char* const shared = thread.shared();
-  const auto load = [&](uint32_t step) {
-    unsigned char* const stage = shared + step % Shape::kStages * Shape::kStageBytes;
-    for (int index = thread.index(); step < num_steps && index < (Shape::kColumns + Shape::kRows) * kPieces;
-         index += Shape::kThreads) {
-      const uint32_t row = static_cast<uint32_t>(index / kPieces), piece = static_cast<uint32_t>(index % kPieces);
-      const uint32_t k = step * Shape::kK + piece * 8;
-      const bool is_weight = row < Shape::kColumns;
-      const uint32_t at = is_weight ? column0 + row : row - Shape::kColumns;
-      const bool inside = k < args.k && at < (is_weight ? args.n : args.num_rows);
-      const unsigned char* from = static_cast<const unsigned char*>(is_weight ? args.weights : args.a);
-      if (inside) from += is_weight ? WeightPiece(at, k, args.k) : (uint64_t{at} * args.a_stride + k) * 2;
-      thread.CopyAsync(stage + SwizzledOffset<kPieces>(row, piece), from, inside);
-    }
-    thread.CopyCommit();
-  };
-
-  const int warp = thread.warp(), lane = thread.lane();
-  const bool busy = kTiles > 1 || warp < Shape::kRows / 8;
-  const int weight_row = kTiles > 1 ? warp * 16 : 0;
-  const int first_tile = kTiles > 1 ? 0 : warp;
-  float sums[kTiles][4] = {};
-  for (uint32_t step = 0; step < Shape::kStages - 1; ++step) load(step);
-  for (uint32_t step = 0; step < num_steps; ++step) {
-    thread.template CopyWait<Shape::kStages - 2>();
-    thread.Sync();
-    load(step + Shape::kStages - 1);
-    const unsigned char* const stage = shared + step % Shape::kStages * Shape::kStageBytes;
-    if (!busy) continue;
-    NS_UNROLL
-    for (int i = 0; i < Shape::kK / 16; ++i) {
-      uint32_t w[4];
-      thread.LoadMatrices(w, stage + SwizzledOffset<kPieces>(static_cast<uint32_t>(weight_row + LoadARow(lane)),
-                                                             static_cast<uint32_t>(i * 2 + LoadAChunk(lane))));
-      NS_UNROLL
-      for (int tile = 0; tile < kTiles; tile += 2) {
-        const int row = Shape::kColumns + (first_tile + tile) / 2 * 16 + LoadBRow(lane);
-        uint32_t a[4];
-        thread.LoadMatrices(a, stage + SwizzledOffset<kPieces>(static_cast<uint32_t>(row),
-                                                               static_cast<uint32_t>(i * 2 + LoadBChunk(lane))));
-        if constexpr (kTiles > 1) {
-          thread.Mma(T{}, sums[tile], w, a[0], a[1]);
-          thread.Mma(T{}, sums[tile + 1], w, a[2], a[3]);
-        } else {
-          const bool second = first_tile % 2 != 0;
-          thread.Mma(T{}, sums[0], w, second ? a[2] : a[0], second ? a[3] : a[1]);
-        }
-      }
-    }
-  }
-  thread.template CopyWait<0>();
-  thread.Sync();
-
-  float* const staged = reinterpret_cast<float*>(shared);
-  if (busy) {
-    NS_UNROLL
-    for (int tile = 0; tile < kTiles; ++tile) {
-      NS_UNROLL
-      for (int e = 0; e < 4; ++e) {  // transposed: the result's rows are the weights'
-        const int row = (first_tile + tile) * 8 + AccumulatorColumn(lane, e);
-        staged[row * Shape::kStagedStride + weight_row + AccumulatorRow(lane, e)] = sums[tile][e];
-      }
-    }
-  }
-  thread.Sync();
-  StoreTile<Shape::kRows, Shape::kColumns, Shape::kStagedStride, Shape::kThreads>(thread, args, staged, 0, column0);
 }
 
 // ------------------------------------------------------------------ any shape, any format
@@ -419,7 +523,8 @@ NS_DEVICE void LinearPlain(const Thread& thread, const LinearCall& args) {
       const uint32_t row = row0 + static_cast<uint32_t>(down * 4 + i);
       const uint32_t column = column0 + static_cast<uint32_t>(across * 4 + j);
       if (row >= args.num_rows || column >= StoredColumns(args)) continue;
-      StoreColumn(args, row, column, sums[i][j] + (args.bias != nullptr && column < args.n ? args.bias[column] : 0.0f));
+      const float bias = args.bias != nullptr && column < args.n ? args.bias[column] : 0.0f;
+      StoreColumn(args, row, column, column < args.n ? sums[i][j] + bias : 0.0f);
     }
   }
 }

@@ -43,6 +43,21 @@ NS_DEVICE uint64_t FixedWeight(float logit, float largest) {
   return static_cast<uint64_t>(Exp(Subtract(logit, largest)) * 0x1p42f);
 }
 
+// Adds a weight, at most 2^42, to the sum of a bin. The sum stands in three numbers of 32 bits, to which 14 bits of
+// every weight go each (and the 43rd to the last): a block adds at most kMaxCodebook = 2^14 weights, so none of them
+// runs over. Shared memory adds 32 bits at once, and 64 by comparing and trying again.
+static_assert(kMaxCodebook == 1u << 14);
+NS_DEVICE void AddWeight(const Thread& thread, SampleShared& shared, uint32_t bin, uint64_t weight) {
+  const uint32_t low = static_cast<uint32_t>(weight) & 0x3FFF, middle = static_cast<uint32_t>(weight >> 14) & 0x3FFF;
+  const uint32_t high = static_cast<uint32_t>(weight >> 28);
+  if (low != 0) thread.AtomicAdd(&shared.limbs[0][bin], low);
+  if (middle != 0) thread.AtomicAdd(&shared.limbs[1][bin], middle);
+  if (high != 0) thread.AtomicAdd(&shared.limbs[2][bin], high);
+}
+NS_DEVICE uint64_t SumOf(const SampleShared& shared, uint32_t bin) {
+  return shared.limbs[0][bin] + (uint64_t{shared.limbs[1][bin]} << 14) + (uint64_t{shared.limbs[2][bin]} << 28);
+}
+
 // Σ over the threads up to and including this one. All 256 threads call it.
 NS_DEVICE uint64_t InclusiveScan(const Thread& thread, uint64_t x, SampleShared& shared) {
   for (int distance = 1; distance < 32; distance *= 2) {
@@ -95,18 +110,18 @@ NS_DEVICE Boundary FindBoundary(const Thread& thread, const float* row, uint32_t
   uint32_t prefix = 0;
   uint64_t below = 0;
   for (int shift = 24; shift >= 0; shift -= 8) {
-    shared.sums[self] = 0;
+    for (uint32_t limb = 0; limb < 3; ++limb) shared.limbs[limb][self] = 0;
     shared.counts[self] = 0;
     if (self == 0) shared.found = 0;
     thread.Sync();
     for (uint32_t i = self; i < count; i += kSampleThreads) {
       const uint32_t key = SortKey(row[i]);
       if (key < threshold || (shift != 24 && key >> (shift + 8) != prefix)) continue;
-      thread.AtomicAdd(&shared.sums[key >> shift & 255], FixedWeight(row[i], largest));
+      AddWeight(thread, shared, key >> shift & 255, FixedWeight(row[i], largest));
       thread.AtomicAdd(&shared.counts[key >> shift & 255], 1u);
     }
     thread.Sync();
-    const uint64_t here = shared.sums[self], through = below + InclusiveScan(thread, here, shared);
+    const uint64_t here = SumOf(shared, self), through = below + InclusiveScan(thread, here, shared);
     if (static_cast<double>(through) > limit && !(static_cast<double>(through - here) > limit)) {
       shared.found = 1;
       shared.digit = self;

@@ -17,7 +17,8 @@ struct TileShape {
   static constexpr int kWarpsDown = kRows / kWarpRows;
   static constexpr int kThreads = kWarpsDown * (kColumns / kWarpColumns) * 32;
   static constexpr int kStageBytes = (kRows + kColumns) * kTileK * 2;
-  static constexpr int kStagedStride = kColumns + 4;  // of the f32 results on their way out
+  // Of the f32 results on their way out: pairs of them from the accumulators and quads to the rows meet no bank twice.
+  static constexpr int kStagedStride = kColumns + 8;
   static constexpr int kStagedBytes = kRows * kStagedStride * 4;
   static constexpr int kSharedBytes = kStages * kStageBytes > kStagedBytes ? kStages* kStageBytes : kStagedBytes;
 };
@@ -28,19 +29,6 @@ static_assert(kWideSharedBytes <= 113 << 10);  // two blocks of a multiprocessor
 using SmallTile = TileShape<64, 64, 32, 32, 4>;
 // Where small tiles are fewer than multiprocessors: twice as many, and more of the weights on their way at a time.
 using NarrowTile = TileShape<64, 32, 32, 16, 8>;
-
-// Few rows: up to kRows rows of a, kColumns rows of the weights; four warps.
-template <int kColumns_, int kRows_>
-struct FewRowsShape {
-  static constexpr int kRows = kRows_, kColumns = kColumns_, kThreads = 128;
-  static_assert((kColumns == 16 || kColumns == 64) && (kRows == 16 || kRows == 32));
-  static constexpr int kK = kColumns == 16 ? 256 : 64;  // of one stage: 8 KiB of weights either way
-  static constexpr int kStages = kColumns == 16 ? 4 : 6;
-  static constexpr int kStageBytes = (kRows + kColumns) * kK * 2;
-  static constexpr int kStagedStride = kColumns + 4;
-  static constexpr int kSharedBytes = kStages * kStageBytes;
-  static_assert(kRows * kStagedStride * 4 <= kSharedBytes);
-};
 
 // Any shape, any format.
 inline constexpr int kPlainTile = 64, kPlainK = 16, kPlainThreads = 256;
@@ -69,7 +57,7 @@ inline constexpr uint32_t kWideKeys = 10240;  // what shared memory holds
 inline constexpr int kSampleThreads = 256;
 
 struct SampleShared {
-  uint64_t sums[256];
+  uint32_t limbs[3][256];  // of sums of weights, see AddWeight
   uint64_t warp_sums[kSampleThreads / 32];
   uint64_t below;
   uint32_t counts[256];

@@ -15,6 +15,7 @@
 
 #define NS_DEVICE __device__ __forceinline__
 #define NS_SIDE device_side
+#define NS_INLINED __attribute__((always_inline))  // of a lambda: what it captures stays in registers
 #define NS_PRAGMA(text) _Pragma(#text)
 #define NS_UNROLL NS_PRAGMA(unroll)
 #define NS_UNROLL_BY(count) NS_PRAGMA(unroll count)
@@ -219,9 +220,6 @@ class Thread {
   }
 
   NS_DEVICE void AtomicAdd(uint32_t* at, uint32_t x) const { atomicAdd(at, x); }
-  NS_DEVICE void AtomicAdd(uint64_t* at, uint64_t x) const {
-    atomicAdd(reinterpret_cast<unsigned long long*>(at), static_cast<unsigned long long>(x));
-  }
   NS_DEVICE void AtomicMin(uint32_t* at, uint32_t x) const { atomicMin(at, x); }
   NS_DEVICE void AtomicMax(uint32_t* at, uint32_t x) const { atomicMax(at, x); }
 
@@ -271,6 +269,8 @@ struct alignas(16) Float4 {
 struct alignas(8) Half4 {
   uint32_t x[2];
 };
+// Four numbers at once, from a 16-byte aligned address.
+NS_DEVICE Float4 Load4(const float* from) { return *reinterpret_cast<const Float4*>(from); }
 // Four elements at once; index · element bytes is a multiple of 8 (halves) or 16 (f32).
 NS_DEVICE void Store4(DType dtype, void* memory, uint64_t index, const float (&x)[4]) {
   if (dtype == DType::kF32) {
@@ -280,6 +280,28 @@ NS_DEVICE void Store4(DType dtype, void* memory, uint64_t index, const float (&x
   const Half4 half = dtype == DType::kBF16 ? Half4{{Pack<BF16>(x[0], x[1]), Pack<BF16>(x[2], x[3])}}
                                            : Half4{{Pack<F16>(x[0], x[1]), Pack<F16>(x[2], x[3])}};
   *reinterpret_cast<Half4*>(static_cast<uint16_t*>(memory) + index) = half;
+}
+
+NS_DEVICE void Load4(DType dtype, const void* memory, uint64_t index, float (&x)[4]) {
+  if (dtype == DType::kF32) {
+    const Float4 four = Load4(static_cast<const float*>(memory) + index);
+    NS_UNROLL
+    for (int i = 0; i < 4; ++i) x[i] = four.x[i];
+    return;
+  }
+  const Half4 half = *reinterpret_cast<const Half4*>(static_cast<const uint16_t*>(memory) + index);
+  NS_UNROLL
+  for (int i = 0; i < 4; ++i) {
+    const uint16_t bits = static_cast<uint16_t>(half.x[i / 2] >> (i % 2 * 16));
+    x[i] = dtype == DType::kBF16 ? ToFloat(BF16{bits}) : ToFloat(F16{bits});
+  }
+}
+struct alignas(8) Float2 {
+  float x[2];
+};
+NS_DEVICE void Store2(float* to, float x, float y) { *reinterpret_cast<Float2*>(to) = Float2{{x, y}}; }
+NS_DEVICE bool IsAligned(const void* pointer, uint32_t bytes) {
+  return reinterpret_cast<uintptr_t>(pointer) % bytes == 0;
 }
 
 NS_DEVICE float WarpSum(const Thread& thread, float x) {

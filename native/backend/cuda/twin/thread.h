@@ -31,6 +31,7 @@
 
 #define NS_DEVICE inline
 #define NS_SIDE twin_side
+#define NS_INLINED
 #define NS_UNROLL
 #define NS_UNROLL_BY(count)
 
@@ -388,7 +389,6 @@ class Thread {
   }
 
   void AtomicAdd(uint32_t* at, uint32_t x) const { *at += x; }
-  void AtomicAdd(uint64_t* at, uint64_t x) const { *at += x; }
   void AtomicMin(uint32_t* at, uint32_t x) const { *at = std::min(*at, x); }
   void AtomicMax(uint32_t* at, uint32_t x) const { *at = std::max(*at, x); }
 

@@ -39,14 +39,8 @@ TEST(CudaPlan, ChoosesPaths) {
   args.num_rows = 16;
   args.n = args.out_stride = 1920;
   args.k = args.a_stride = 1920;
-  EXPECT_EQ(ChooseLinearPath(args, {132}), LinearPath::kRows16);
-  args.num_rows = 17;
-  EXPECT_EQ(ChooseLinearPath(args, {132}), LinearPath::kRows32);
+  EXPECT_EQ(ChooseLinearPath(args, {132}), LinearPath::kNarrowTile);
   args.epilogue = LinearEpilogue::kQkv;
-  EXPECT_EQ(ChooseLinearPath(args, {132}), LinearPath::kHeads32);
-  args.num_rows = 16;
-  EXPECT_EQ(ChooseLinearPath(args, {132}), LinearPath::kHeads16);
-  args.num_rows = 33;
   EXPECT_EQ(ChooseLinearPath(args, {132}), LinearPath::kSmallTile);  // whole heads
   args.epilogue = LinearEpilogue::kStore;
   args.num_rows = 256;

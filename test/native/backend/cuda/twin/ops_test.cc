@@ -49,19 +49,18 @@ TEST_F(CudaTwin, Linear) {
   nextscale::test::LinearSuite(bench_, 40);
   EXPECT_EQ(control_->bank_conflicts, 0u);
   ExpectRan({kLinearLargeBF16, kLinearLargeF16, kLinearSmallBF16, kLinearSmallF16, kLinearNarrowBF16, kLinearNarrowF16,
-             kLinearRows16BF16, kLinearRows16F16, kLinearPlain});
+             kLinearPlain});
 }
 TEST_F(CudaTwin, LinearRowsDoNotDependOnBatch) {
   bench_.has_wgmma = true;
   for (const DType dtype : bench_.dtypes()) nextscale::test::CheckRowsDoNotDependOnBatch(bench_, dtype, 3);
   ExpectRan({kLinearWideBF16, kLinearWideF16, kLinearLargeBF16, kLinearLargeF16, kLinearSmallBF16, kLinearSmallF16,
-             kLinearNarrowBF16, kLinearNarrowF16, kLinearRows16BF16, kLinearRows16F16, kLinearRows32BF16,
-             kLinearRows32F16, kLinearPlain});
+             kLinearNarrowBF16, kLinearNarrowF16, kLinearPlain});
 }
 TEST_F(CudaTwin, Qkv) {
   nextscale::test::QkvSuite(bench_);
   EXPECT_EQ(control_->bank_conflicts, 0u);
-  ExpectRan({kLinearHeads16BF16, kLinearHeads16F16, kLinearHeads32BF16, kLinearHeads32F16, kSplitHeads});
+  ExpectRan({kLinearLargeBF16, kLinearLargeF16, kLinearSmallBF16, kLinearSmallF16, kSplitHeads});
 }
 TEST_F(CudaTwin, Conv) {
   nextscale::test::ConvSuite(bench_);
@@ -80,7 +79,11 @@ TEST_F(CudaTwin, WideAttention) {
   nextscale::test::WideAttentionSuite(bench_);
   ExpectRan({kAttentionWide});
 }
-TEST_F(CudaTwin, Norms) { nextscale::test::NormSuite(bench_); }
+TEST_F(CudaTwin, Norms) {
+  nextscale::test::NormSuite(bench_);
+  ExpectRan({kModulatedNorm512, kModulatedNorm1024, kModulatedNorm1536, kModulatedNorm1920, kModulatedNorm2304,
+             kModulatedNormPlain});
+}
 TEST_F(CudaTwin, GroupNorm) { nextscale::test::GroupNormSuite(bench_); }
 TEST_F(CudaTwin, Sample) { nextscale::test::SampleSuite(bench_, 40); }
 TEST_F(CudaTwin, Latent) { nextscale::test::LatentSuite(bench_); }
