@@ -63,7 +63,7 @@ export { loadModel, loadTokenizer } from "./model/load.js";
 export type { Model } from "./model/model.js";
 export type { Score } from "./model/score.js";
 export type { ModelStats, PoolStats, ScaleTime } from "./model/stats.js";
-export type { Tokenizer, TokenizerArchitecture } from "./model/tokenizer.js";
+export type { JobOptions, Tokenizer } from "./model/tokenizer.js";
 export { type BindingInfo, bundledModelPath, describeBinding } from "./native/binding.js";
 export type { DType, NativeConfig, TensorEntry } from "./native/contract.js";
 export type { CheckpointSource, ConvertOptions, ModelNotes, OpenOptions } from "./options/checkpoint.js";
@@ -106,7 +106,7 @@ export {
   type TrainResult,
   trainSupernet,
 } from "./train/index.js";
-export type { Architecture, Strategy } from "./values/architecture.js";
+export type { Architecture, Strategy, TokenizerArchitecture } from "./values/architecture.js";
 export type { TokenBatch, TokenSource } from "./values/token-source.js";
 export type { TokenMap } from "./values/tokens.js";
 export { TokenMaps } from "./values/tokens.js";

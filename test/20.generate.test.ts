@@ -48,7 +48,7 @@ describe("generate", () => {
     expect([...request.labels]).toEqual([10]);
     expect([...request.guidance]).toEqual([0, 0.5, 1, 1.5]);
     expect(request).toMatchObject({ topK: 32, topP: 0.96, wait: true, preview: "none", keepDroppedCache: false });
-    expect(request).toMatchObject({ deadlineMs: 0, forcedTokens: null, capture: false, firstImage: 0 });
+    expect(request).toMatchObject({ deadlineMs: 0, givenTokens: null, capture: false, firstImage: 0 });
     expect([...request.depths]).toEqual([8, 8, 8, 8]);
     expect(request.seed).toBe(BigInt(generation.seed));
   });

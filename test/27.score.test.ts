@@ -34,7 +34,7 @@ function crossEntropy(logits: Float32Array, token: number): number {
   return Math.log(logits.reduce((sum, value) => sum + Math.exp(value - max), 0)) + max - logits[token]!;
 }
 
-/** A request of forced tokens as score makes it, but for `extra`. */
+/** A request of given tokens as score makes it, but for `extra`. */
 function requestOf(labels: number[], depth: number, extra: Partial<NativeRequest>): NativeRequest {
   const { numScales } = model.architecture;
   return {
@@ -50,7 +50,7 @@ function requestOf(labels: number[], depth: number, extra: Partial<NativeRequest
     keepDroppedCache: true,
     wait: true,
     preview: "none",
-    forcedTokens: null,
+    givenTokens: null,
     losses: false,
     capture: false,
     ...extra,
@@ -75,7 +75,7 @@ test("losses are the cross entropy of the logits, at any depth and in any compan
   const { codebookSize } = model.architecture;
   for (const depth of [8, 3, 2]) {
     const { labels, tokens } = draw(5);
-    const forced = { forcedTokens: tokens, losses: true };
+    const forced = { givenTokens: tokens, losses: true };
     const others = model.generate({ labels: [1, 2, 3] });
     const plain = eventsOf(requestOf(labels, depth, forced));
     const { scales } = await eventsOf(requestOf(labels, depth, { ...forced, capture: true }));
@@ -96,7 +96,7 @@ test("guidance plays no part", async () => {
   const { labels, tokens } = draw(2);
   const read = async (t: number) => {
     const guidance = new Float32Array(model.architecture.numScales).fill(t);
-    const { scales } = await eventsOf(requestOf(labels, 8, { guidance, forcedTokens: tokens, losses: true }));
+    const { scales } = await eventsOf(requestOf(labels, 8, { guidance, givenTokens: tokens, losses: true }));
     return scales.flatMap(({ losses }) => [...losses!]);
   };
   expect(await read(3)).toEqual(await read(0));
@@ -104,10 +104,12 @@ test("guidance plays no part", async () => {
 
 test("only generations that ask carry losses", async () => {
   const { labels, tokens } = draw(1);
-  for (const extra of [{}, { forcedTokens: tokens }])
+  for (const extra of [{}, { givenTokens: tokens }])
     for (const { losses } of (await eventsOf(requestOf(labels, 8, extra))).scales) expect(losses).toBeNull();
-  const { end } = await eventsOf(requestOf(labels, 8, { losses: true }));
-  expect(end.message).toContain("forced tokens");
+  await expect(eventsOf(requestOf(labels, 8, { losses: true }))).rejects.toThrowError(/losses need all tokens given/);
+  const some = tokens.slice().fill(-1, 0, 3);
+  const asked = eventsOf(requestOf(labels, 8, { givenTokens: some, losses: true }));
+  await expect(asked).rejects.toThrowError(/losses need all tokens given/);
 });
 
 test("a signal ends it, before and in the middle; a disposed model ends it too", async () => {
@@ -185,7 +187,7 @@ test("runs get their own images' labels and tokens", async () => {
   const generate = (request: NativeRequest, onEvent: (event: NativeScaleEvent | NativeEndEvent) => void) => {
     const labels = [...request.labels];
     seen.push(labels);
-    expect(request.forcedTokens!.length).toBe(labels.length * numTokens);
+    expect(request.givenTokens!.length).toBe(labels.length * numTokens);
     const scales = sides.map((side, index) => ({
       type: "scale" as const,
       index,

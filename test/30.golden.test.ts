@@ -20,9 +20,9 @@ const GREEDY: GenerateOptions = { guidance: 1.5, topK: 1, topP: 0, seed: 0 };
 
 type CapturedEvent = ScaleEvent & { [captured]: Captured };
 
-async function capture(model: Model, options: GenerateOptions, forcedTokens?: Int32Array): Promise<CapturedEvent[]> {
+async function capture(model: Model, options: GenerateOptions, givenTokens?: Int32Array): Promise<CapturedEvent[]> {
   const events: CapturedEvent[] = [];
-  const generation = model[internal].generate(options, { capture: true, forcedTokens });
+  const generation = model[internal].generate(options, { capture: true, givenTokens });
   for await (const event of generation) events.push(event as CapturedEvent);
   return events;
 }
@@ -32,7 +32,7 @@ const tokensOf = (event: ScaleEvent) => event.tokens.flatMap((map) => [...map.da
 /** Float decode in [0, 1] of the tokens of all events. */
 async function decodeFloat(model: Model, tokens: TokenMaps): Promise<Float32Array> {
   const out = new Float32Array(tokens.count * 3 * model.architecture.imageSide ** 2);
-  await model[internal].native.decode(tokens.flat, out);
+  await model[internal].native.tokenizer.decode(tokens.flat, out).done;
   return out;
 }
 
@@ -127,7 +127,7 @@ describe.each(["tiny", "tiny-shared"] as const)("%s", (name) => {
       const { native } = model[internal];
       const input = golden.f32("encode/input");
       const tokens = new Int32Array(B * numTokens);
-      await native.encode(input, tokens);
+      await native.tokenizer.encode(input, tokens).done;
       const expected = joinTokens(
         model,
         scales.map((k) => golden.i32(`encode/${k}/idx`)),
@@ -138,7 +138,7 @@ describe.each(["tiny", "tiny-shared"] as const)("%s", (name) => {
         const f = new Float32Array(size);
         const sums = new Float32Array(numScales * size);
         const pixels = input.slice(image * 3 * imageSide ** 2, (image + 1) * 3 * imageSide ** 2);
-        await native.encodeTrace(pixels, f, sums);
+        await native.tokenizer.encodeTrace(pixels, f, sums).done;
         const part = (tensor: Float32Array) => tensor.subarray(image * size, (image + 1) * size);
         expect(maxDifference(f, part(golden.f32("encode/f")))).toBeLessThan(LATENT);
         for (const k of scales) {

@@ -67,7 +67,7 @@ test("images that were decoded before disposal stay; others are gone with the mo
 test("disposal waits for encoding and decoding in flight", async () => {
   const { model, engine } = fakeModel();
   let release: () => void = () => undefined;
-  engine.encode = () => new Promise((resolve) => (release = resolve));
+  engine.encode = () => ({ done: new Promise((resolve) => (release = resolve)), cancel: () => undefined });
   const order: string[] = [];
   const encoding = model.encode(pixels).then(() => order.push("encoded"));
   const disposal = model.dispose().then(() => order.push("disposed"));

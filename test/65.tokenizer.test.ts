@@ -1,9 +1,12 @@
 /** loadTokenizer: encoding and decoding without a transformer. */
 
 import { join } from "node:path";
+import { setImmediate } from "node:timers/promises";
 import { describe, expect, test } from "vitest";
 import { convertCheckpoint, openTokenizer } from "../lib/checkpoint/index.js";
+import { internal } from "../lib/model/internal.js";
 import { loadTokenizer } from "../lib/model/load.js";
+import type { Model } from "../lib/model/model.js";
 import { loadBinding } from "../lib/native/binding.js";
 import { Golden, goldenPath, openGolden } from "./support/golden.js";
 import { scratch } from "./support/token-files.js";
@@ -52,34 +55,80 @@ test("its tokens and images are those of the whole model, wherever it comes from
   await model.dispose();
 });
 
-test("the core refuses to generate without a transformer, and stays usable", async () => {
+test("the core opens it without a transformer: no config of one, no pool", async () => {
   const { files, tensors, config } = await openTokenizer(vae, { sides: SIDES });
   expect(tensors.every(({ name }) => name.startsWith("vae."))).toBe(true);
-  const pool = { kvBytes: 1 << 20, kvDtype: "f32", strategy: "even" } as const;
-  const spec = { files, tensors, config, threads: 1, ...pool, cuda: null };
-  const alone = await loadBinding().openModel(spec, () => undefined);
-  const request = {
-    labels: Int32Array.of(0),
-    seed: 0n,
-    firstImage: 0,
-    guidance: new Float32Array(6),
-    topK: 0,
-    topP: 0,
-    depths: new Int32Array(6).fill(1),
-    deadlineMs: 0,
-    deadlineDepths: new Int32Array(0),
-    keepDroppedCache: false,
-    wait: true,
-    preview: "none",
-    forcedTokens: null,
-    capture: false,
-    losses: false,
-  } as const;
-  expect(() => alone.generate(request, () => undefined)).toThrow(/a tokenizer alone cannot generate/);
+  expect(config).not.toHaveProperty("depth");
+  const alone = await loadBinding().openTokenizer({ files, tensors, config, threads: 1, cuda: null });
+  expect(alone).not.toHaveProperty("generate");
   const tokens = new Int32Array(130);
-  await alone.encode(new Float32Array(3 * 32 * 32), tokens);
+  await alone.encode(new Float32Array(3 * 32 * 32), tokens).done;
   expect(tokens.some((token) => token !== 0)).toBe(true);
+  expect(() => alone.decode(tokens.slice().fill(512, 7, 8), new Float32Array(3 * 32 * 32))).toThrowError(/found 512/);
   await alone.dispose();
+  expect(() => alone.encode(new Float32Array(3 * 32 * 32), tokens)).toThrowError(/disposed/);
+});
+
+test("a model has one, which lives as long as the model", async () => {
+  const model = await openGolden("digits");
+  const images = pictures(2);
+  const tokens = await model.tokenizer.encode(images);
+  expect(tokens.flat).toEqual((await model.encode(images)).flat);
+  expect(model.tokenizer.tokenizerFingerprint).toBe(model.tokenizerFingerprint);
+  expect(model.tokenizer.architecture).not.toHaveProperty("depth");
+  await model.tokenizer.dispose(); // not its to end
+  expect(model.tokenizer.disposed).toBe(false);
+  expect((await model.tokenizer.decode(tokens)).length).toBe(2);
+  expect(() => model[internal].native.tokenizer.dispose()).toThrowError(/with the model/);
+  await model.dispose();
+  expect(model.tokenizer.disposed).toBe(true);
+  await expect(model.tokenizer.encode(images)).rejects.toMatchObject({ code: "DISPOSED" });
+});
+
+describe("what nobody wants any more stops, counted in pictures", () => {
+  const COUNT = 500;
+
+  /** Waits until the core has begun a picture of a job, aborts, and returns how many were begun when the core is idle. */
+  async function abortMidway(model: Model, work: Promise<unknown>, stop: AbortController, before: number) {
+    const { native } = model[internal];
+    const ended = expect(work).rejects.toMatchObject({ code: "ABORTED", cause: "enough" });
+    while (native.stats().jobParts === before) await setImmediate();
+    stop.abort("enough");
+    const begun = native.stats().jobParts;
+    await ended;
+    while (native.stats().jobs > 0) await setImmediate();
+    expect(native.stats().jobParts).toBeLessThanOrEqual(begun + 1);
+    expect(native.stats().jobParts - before).toBeLessThan(COUNT);
+    return native.stats().jobParts;
+  }
+
+  test("pictures of a generation, decoding, encoding", async () => {
+    const model = await openGolden("digits");
+    const signalled = () => {
+      const stop = new AbortController();
+      return { stop, options: { signal: stop.signal } };
+    };
+    const first = signalled();
+    const generation = model.generate({ labels: Array(COUNT).fill(1), depth: 2, guidance: 0, ...first.options });
+    const tokens = await generation.tokens();
+    let begun = await abortMidway(model, generation.images(), first.stop, 0);
+    const second = signalled();
+    begun = await abortMidway(model, model.decode(tokens, second.options), second.stop, begun);
+    const third = signalled();
+    const images = Array(COUNT).fill(pictures(1)[0]!);
+    await abortMidway(model, model.encode(images, third.options), third.stop, begun);
+    const fourth = AbortSignal.abort("before");
+    await expect(model.decode(tokens, { signal: fourth })).rejects.toMatchObject({ code: "ABORTED", cause: "before" });
+    await model.dispose();
+  });
+
+  test("disposal does not wait for the pictures that are left", async () => {
+    const tokenizer = await loadTokenizer(undefined, { threads: 1 });
+    const decoding = tokenizer.decode(new Int32Array(COUNT * 130));
+    const ended = expect(decoding).rejects.toMatchObject({ code: expect.stringMatching(/ABORTED|DISPOSED/) });
+    await tokenizer.dispose();
+    await ended;
+  });
 });
 
 describe("refusals", () => {

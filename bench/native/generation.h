@@ -61,7 +61,7 @@ inline Run GenerateOnce(Engine& engine, const ModelConfig& config, size_t batch,
   Gate finished;
   Listener listener;
   listener.on_scale = [&](ScaleResult result) { run.scale_ms.push_back(result.scale_ms); };
-  listener.on_end = [&](EndResult end) { finished.Open(end.ok, end.message); };
+  listener.on_end = [&](GenerationEnd end) { finished.Open(end.ok, end.message); };
   const auto start = Clock::now();
   const uint64_t id = engine.Start(std::move(request), std::move(listener));
   finished.Wait();
@@ -70,7 +70,7 @@ inline Run GenerateOnce(Engine& engine, const ModelConfig& config, size_t batch,
     std::vector<uint8_t> pixels(batch * config.tokenizer.image_numbers());
     Gate decoded;
     const auto decode_start = Clock::now();
-    engine.DecodeGeneration(id, pixels.data(), nullptr, [&](EndResult end) { decoded.Open(end.ok, end.message); });
+    engine.DecodeGeneration(id, {pixels.data(), nullptr}, [&](Outcome end) { decoded.Open(end.ok, end.message); });
     decoded.Wait();
     run.decode_ms = MsSince(decode_start);
   }

@@ -1,25 +1,13 @@
 /** A tokenizer without its transformer: out of a whole model, or out of a file of its own. */
 
 import { InvalidCheckpointError, InvalidOptionError } from "../errors.js";
-import type { NativeConfig } from "../native/contract.js";
+import type { NativeTokenizerConfig } from "../native/contract.js";
 import type { CheckpointSource, OpenOptions } from "../options/checkpoint.js";
 import { type CheckpointInfo, inspectCheckpoint } from "./open.js";
 
 export interface TokenizerCheckpoint extends Pick<CheckpointInfo, "files" | "tensors"> {
-  /** The transformer's numbers are the least that the core takes; it has no tensors to use them with. */
-  config: NativeConfig;
+  config: NativeTokenizerConfig;
 }
-
-/** Fields of a transformer that is not there. */
-const NO_TRANSFORMER = {
-  depth: 1,
-  width: 1,
-  numHeads: 1,
-  mlpWidth: 1,
-  numClasses: 1,
-  sharedAda: false,
-  l2Norm: true,
-} satisfies Partial<NativeConfig>;
 
 /**
  * Like openCheckpoint, for the tokenizer alone. A file that holds nothing else does not say into which scales it cuts an
@@ -39,8 +27,7 @@ export async function openTokenizer(source: CheckpointSource, options: OpenOptio
     throw new InvalidOptionError("sides", `${sides.length} sides`, expected);
   }
   const residualMix = info.config?.residualMix ?? (residualConvs.sharing === "none" ? 0 : (options.residualMix ?? 0.5));
-  const config: NativeConfig = {
-    ...NO_TRANSFORMER,
+  const config: NativeTokenizerConfig = {
     codebookSize,
     codeDim,
     numResidualConvs: perScale ? 0 : Math.max(1, residualConvs.count),

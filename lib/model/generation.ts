@@ -223,12 +223,16 @@ export class Generation implements AsyncIterable<ScaleEvent> {
     if (this.#native === undefined) throw new AbortError();
     const size = imageSide * imageSide * 3;
     const pixels = new Uint8ClampedArray(count * size); // [B, S, S, 3]
+    const job = this.#native.decode(pixels);
     const aborted = new Promise<never>((_, reject) => {
-      this.#abortDecode = reject;
+      this.#abortDecode = (error) => {
+        job.cancel();
+        reject(error);
+      };
     });
     const unlisten = onAbort(signal, () => this.#stop(signal?.reason));
     try {
-      await Promise.race([this.#native.decode(pixels), aborted]);
+      await Promise.race([job.done, aborted]);
     } catch (error) {
       throw wrapNative(error);
     } finally {

@@ -10,8 +10,8 @@ export const captured = Symbol("nextscale.captured");
 export interface Overrides {
   /** Scale events carry logits, feature map, next input and hidden states. */
   capture?: boolean;
-  /** Teacher forcing: `[images, numTokens]`. */
-  forcedTokens?: Int32Array;
+  /** `[images, numTokens]`: the token, or -1 for one that is to be drawn. */
+  givenTokens?: Int32Array;
 }
 
 /** Intermediate values of one scale. */

@@ -4,7 +4,7 @@ import { listener } from "../base/listener.js";
 import { openCheckpoint, openTokenizer, tokenizerFingerprint } from "../checkpoint/index.js";
 import { AbortError, wrapNative } from "../errors.js";
 import { bundledModelPath, loadBinding } from "../native/binding.js";
-import type { DType, NativeAddon, NativeModel, NativeModelSpec, TensorEntry } from "../native/contract.js";
+import type { DType, NativeModelSpec, TensorEntry } from "../native/contract.js";
 import { machineMemory } from "../native/machine.js";
 import {
   checkSource,
@@ -17,7 +17,7 @@ import {
   type TokenizerOptions,
   type TokenizerSource,
 } from "../options/load.js";
-import { type Architecture, toArchitecture } from "../values/architecture.js";
+import { type Architecture, toArchitecture, toTokenizerArchitecture } from "../values/architecture.js";
 import { type ChosenDevice, chooseDevice } from "./device.js";
 import { onAbort } from "./lifecycle.js";
 import { Model } from "./model.js";
@@ -45,23 +45,19 @@ export async function loadModel(source?: ModelSource, options?: LoadOptions): Pr
   const architecture = toArchitecture(config);
   const kvDtype = resolved.kvPool.dtype ?? device.cuda?.dtype ?? "f32";
   const strategy = resolved.strategy ?? checkpoint.strategy ?? "even";
-  const opening = open(
-    addon,
-    {
-      files: checkpoint.files,
-      tensors: checkpoint.tensors,
-      config,
-      threads: resolved.threads,
-      kvBytes:
-        resolved.kvPool.bytes ??
-        defaultKvBytes(architecture, kvDtype, device.freeBytes ?? freeBeside(checkpoint.tensors)),
-      kvDtype,
-      strategy,
-      cuda: device.cuda,
-    },
-    resolved,
-  );
-  const native = await openOrAbort(opening, signal);
+  const spec: NativeModelSpec = {
+    files: checkpoint.files,
+    tensors: checkpoint.tensors,
+    config,
+    threads: resolved.threads,
+    kvBytes:
+      resolved.kvPool.bytes ??
+      defaultKvBytes(architecture, kvDtype, device.freeBytes ?? freeBeside(checkpoint.tensors)),
+    kvDtype,
+    strategy,
+    cuda: device.cuda,
+  };
+  const native = await openOrAbort(() => addon.openModel(spec, progressOf(resolved)), signal);
   return new Model({
     native,
     architecture,
@@ -95,10 +91,9 @@ export async function loadTokenizer(source?: TokenizerSource, options?: Tokenize
   const fingerprint = await tokenizerFingerprint({ files, tensors });
   const { cuda }: ChosenDevice = await chooseDevice(resolved, tensors);
   throwIfAborted(signal);
-  const pool = { kvBytes: 1 << 20, kvDtype: "f32", strategy: "even" } as const; // not used
-  const spec = { files, tensors, config, threads, ...pool, cuda };
-  const native = await openOrAbort(open(addon, spec, resolved), signal);
-  const { depth, width, heads, mlpWidth, numClasses, sharedAda, l2Norm, ...architecture } = toArchitecture(config);
+  const native = await openOrAbort(() => addon.openTokenizer({ files, tensors, config, threads, cuda }), signal);
+  progressOf(resolved)(1);
+  const architecture = toTokenizerArchitecture(config);
   return new Tokenizer({ native, architecture, fingerprint, threads });
 }
 
@@ -128,13 +123,15 @@ function progressOf({ onProgress }: ResolvedLoadOptions): (fraction: number) => 
   return (fraction) => queueMicrotask(() => tell(fraction));
 }
 
-/** The addon may fail at once: without threads or memory for the job itself. */
-async function open(addon: Pick<NativeAddon, "openModel">, spec: NativeModelSpec, options: ResolvedLoadOptions) {
-  return addon.openModel(spec, progressOf(options));
-}
-
-/** The core cannot stop in the middle of packing: the caller is let go at once, the model is freed when it arrives. */
-async function openOrAbort(opening: Promise<NativeModel>, signal: AbortSignal | undefined): Promise<NativeModel> {
+/**
+ * The core cannot stop in the middle of packing: the caller is let go at once, and what was opened is freed when it arrives.
+ * The addon may also fail at once: without threads or memory for the job itself.
+ */
+async function openOrAbort<Opened extends { dispose(): Promise<void> }>(
+  open: () => Promise<Opened>,
+  signal: AbortSignal | undefined,
+): Promise<Opened> {
+  const opening = (async () => open())();
   let unlisten = () => {};
   const aborted = new Promise<never>((_, reject) => {
     unlisten = onAbort(signal, () => reject(abortError(signal)));

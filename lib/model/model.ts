@@ -1,9 +1,9 @@
 /** An opened model: describe, generate, encode, decode, score, dispose. */
 
 import { markUncloneable } from "../base/uncloneable.js";
-import { CallSite, InvalidOptionError, wrapNative } from "../errors.js";
+import { CallSite, InvalidOptionError } from "../errors.js";
 import type { Image } from "../image/image.js";
-import { checkImages, type ImageLike, toPlanes } from "../image/planes.js";
+import type { ImageLike } from "../image/planes.js";
 import type { NativeModel, NativeRequest, NativeStats } from "../native/contract.js";
 import { checkDepth, type DepthOption, resolveDepth } from "../options/depth.js";
 import {
@@ -14,16 +14,18 @@ import {
   resolveScoreOptions,
   type ScoreOptions,
 } from "../options/generate.js";
-import type { Architecture, Strategy } from "../values/architecture.js";
-import { checkedTokens, TokenMaps } from "../values/tokens.js";
+import { type Architecture, type Strategy, toTokenizerArchitecture } from "../values/architecture.js";
+import { checkedTokens, type TokenMaps } from "../values/tokens.js";
 import type { ModelEvent } from "./events.js";
-import { Generation, splitImages } from "./generation.js";
+import { Generation } from "./generation.js";
 import { internal, type Overrides } from "./internal.js";
+import { awaitJob } from "./job.js";
 import { Lifecycle } from "./lifecycle.js";
 import { Observer } from "./observer.js";
 import { fitPreview } from "./preview.js";
 import { imagesPerRun, type Score, scoreTokens } from "./score.js";
 import type { ModelStats, PoolStats } from "./stats.js";
+import { type JobOptions, Tokenizer } from "./tokenizer.js";
 
 /** What loadModel knows when the core has opened the weights. */
 export interface ModelParts {
@@ -63,6 +65,8 @@ export class Model {
   readonly depths: readonly number[];
   /** Names the tokenizer: equal for models whose tokens mean the same, whatever file they come from. See {@link TokenSet.fingerprint}. */
   readonly tokenizerFingerprint: string;
+  /** Pictures into tokens and back. It lives as long as the model. */
+  readonly tokenizer: Tokenizer;
 
   readonly #native: NativeModel;
   readonly #lifecycle: Lifecycle;
@@ -87,6 +91,13 @@ export class Model {
     this.#observer = new Observer(parts.onEvent);
     markUncloneable(this);
     this.#lifecycle = new Lifecycle(() => this.#native.dispose());
+    this.tokenizer = new Tokenizer({
+      native: parts.native.tokenizer,
+      architecture: toTokenizerArchitecture(architecture),
+      fingerprint: this.tokenizerFingerprint,
+      threads: parts.threads,
+      lifecycle: this.#lifecycle,
+    });
     const depthContext = {
       fullDepth: architecture.depth,
       numScales: architecture.numScales,
@@ -201,28 +212,14 @@ export class Model {
     return Math.floor(this.pool.capacityBytes / perImage);
   }
 
-  /** Images -> token maps. Each image must have the model's size ({@link Architecture.imageSide}), RGB or RGBA. */
-  async encode(images: ImageLike | ImageLike[]): Promise<TokenMaps> {
-    this.#lifecycle.requireAlive();
-    const { imageSide, numTokens, sides } = this.architecture;
-    const list = checkImages(images, imageSide);
-    const work = async () => {
-      const planes = await toPlanes(list, imageSide);
-      const flat = new Int32Array(list.length * numTokens);
-      await this.#native.encode(planes, flat);
-      return new TokenMaps(flat, sides);
-    };
-    return this.#inFlight(work());
+  /** {@link Tokenizer.encode} of the model's tokenizer. */
+  encode(images: ImageLike | ImageLike[], options?: JobOptions): Promise<TokenMaps> {
+    return this.tokenizer.encode(images, options);
   }
 
-  /** Token maps -> images, one for each. */
-  async decode(tokens: TokenMaps | Int32Array): Promise<Image[]> {
-    this.#lifecycle.requireAlive();
-    const { imageSide, numTokens } = this.architecture;
-    const flat = checkedTokens("tokens", tokens, this.architecture);
-    const pixels = new Uint8ClampedArray((flat.length / numTokens) * imageSide * imageSide * 3);
-    await this.#inFlight(this.#native.decode(flat, pixels));
-    return splitImages(pixels, imageSide);
+  /** {@link Tokenizer.decode} of the model's tokenizer. */
+  decode(tokens: TokenMaps | Int32Array, options?: JobOptions): Promise<Image[]> {
+    return this.tokenizer.decode(tokens, options);
   }
 
   /**
@@ -336,16 +333,9 @@ export class Model {
     const { codeDim, sides, numScales } = this.architecture;
     const size = codeDim * sides.at(-1)! ** 2;
     const sums = new Float32Array(numScales * size); // [numScales, E, P, P]
-    await this.#inFlight(this.#native.encodeTrace(planes, new Float32Array(size), sums));
+    const job = this.#native.tokenizer.encodeTrace(planes, new Float32Array(size), sums);
+    await awaitJob(job, this.#lifecycle, undefined);
     return sums.subarray(sums.length - size);
-  }
-
-  async #inFlight<T>(work: Promise<T>): Promise<T> {
-    try {
-      return await this.#lifecycle.during(work);
-    } catch (error) {
-      throw wrapNative(error);
-    }
   }
 
   #nativeStats(): NativeStats {
@@ -369,7 +359,7 @@ function toRequest(options: ResolvedGenerateOptions, overrides: Overrides): Nati
     keepDroppedCache,
     wait,
     preview,
-    forcedTokens: overrides.forcedTokens ?? null,
+    givenTokens: overrides.givenTokens ?? null,
     losses: false,
     capture: overrides.capture ?? false,
   };

@@ -73,7 +73,7 @@ async function scoreRun(parts: ScoreParts, first: number, end: number, perToken:
     keepDroppedCache: true, // as in the training of a supernet
     wait: true,
     preview: "none",
-    forcedTokens: parts.tokens.slice(first * numTokens, end * numTokens),
+    givenTokens: parts.tokens.slice(first * numTokens, end * numTokens),
     losses: true,
     capture: false,
   };

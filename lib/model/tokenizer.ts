@@ -1,30 +1,33 @@
-/** An opened tokenizer without a transformer: encode, decode, dispose. */
+/** A tokenizer, a model's or one alone: encode, decode, dispose. */
 
 import { markUncloneable } from "../base/uncloneable.js";
-import { wrapNative } from "../errors.js";
 import type { Image } from "../image/image.js";
 import { checkImages, type ImageLike, toPlanes } from "../image/planes.js";
-import type { NativeModel } from "../native/contract.js";
-import type { Architecture } from "../values/architecture.js";
+import type { NativeTokenizer } from "../native/contract.js";
+import { checkObject, checkSignal, optional } from "../options/check.js";
+import type { TokenizerArchitecture } from "../values/architecture.js";
 import { checkedTokens, TokenMaps } from "../values/tokens.js";
 import { splitImages } from "./generation.js";
+import { awaitJob } from "./job.js";
 import { Lifecycle } from "./lifecycle.js";
 
-/** The part of an architecture that a tokenizer has. */
-export type TokenizerArchitecture = Omit<
-  Architecture,
-  "depth" | "width" | "heads" | "mlpWidth" | "numClasses" | "sharedAda" | "l2Norm"
->;
+/** Options of encoding and decoding. */
+export interface JobOptions {
+  /** Stops the work within one picture; the promise rejects with an AbortError. */
+  signal?: AbortSignal | undefined;
+}
 
-/** What loadTokenizer knows when the core has opened the weights. */
+/** What a tokenizer is made of. */
 export interface TokenizerParts {
-  native: NativeModel;
+  native: NativeTokenizer;
   architecture: TokenizerArchitecture;
   fingerprint: string;
   threads: number;
+  /** Of the model that it belongs to; a tokenizer alone has its own. */
+  lifecycle?: Lifecycle;
 }
 
-/** Made by {@link loadTokenizer}. */
+/** Made by {@link loadTokenizer}; a model has one too ({@link Model.tokenizer}). */
 export class Tokenizer {
   readonly architecture: TokenizerArchitecture;
   /** See {@link Model.tokenizerFingerprint}. */
@@ -32,17 +35,19 @@ export class Tokenizer {
   /** Worker threads. */
   readonly threads: number;
 
-  readonly #native: NativeModel;
+  readonly #native: NativeTokenizer;
   readonly #lifecycle: Lifecycle;
+  readonly #isAlone: boolean;
 
   /** @internal */
-  constructor({ native, architecture, fingerprint, threads }: TokenizerParts) {
+  constructor({ native, architecture, fingerprint, threads, lifecycle }: TokenizerParts) {
     this.architecture = architecture;
     this.tokenizerFingerprint = fingerprint;
     this.threads = threads;
     this.#native = native;
     markUncloneable(this);
-    this.#lifecycle = new Lifecycle(() => native.dispose());
+    this.#isAlone = lifecycle === undefined;
+    this.#lifecycle = lifecycle ?? new Lifecycle(() => native.dispose());
   }
 
   get disposed(): boolean {
@@ -50,43 +55,41 @@ export class Tokenizer {
   }
 
   /** Images -> token maps. Each image must have the tokenizer's size ({@link Architecture.imageSide}), RGB or RGBA. */
-  async encode(images: ImageLike | ImageLike[]): Promise<TokenMaps> {
+  async encode(images: ImageLike | ImageLike[], options?: JobOptions): Promise<TokenMaps> {
     this.#lifecycle.requireAlive();
     const { imageSide, numTokens, sides } = this.architecture;
     const list = checkImages(images, imageSide);
+    const signal = signalOf(options);
     const work = async () => {
       const planes = await toPlanes(list, imageSide);
       const flat = new Int32Array(list.length * numTokens);
-      await this.#native.encode(planes, flat);
+      await awaitJob(this.#native.encode(planes, flat), this.#lifecycle, signal);
       return new TokenMaps(flat, sides);
     };
-    return this.#inFlight(work());
+    return this.#lifecycle.during(work());
   }
 
   /** Token maps -> images, one for each. */
-  async decode(tokens: TokenMaps | Int32Array): Promise<Image[]> {
+  async decode(tokens: TokenMaps | Int32Array, options?: JobOptions): Promise<Image[]> {
     this.#lifecycle.requireAlive();
     const { imageSide, numTokens } = this.architecture;
     const flat = checkedTokens("tokens", tokens, this.architecture);
     const pixels = new Uint8ClampedArray((flat.length / numTokens) * imageSide * imageSide * 3);
-    await this.#inFlight(this.#native.decode(flat, pixels));
+    await awaitJob(this.#native.decode(flat, pixels), this.#lifecycle, signalOf(options));
     return splitImages(pixels, imageSide);
   }
 
-  /** Waits for what runs, frees the weights. Idempotent. */
-  dispose(): Promise<void> {
-    return this.#lifecycle.dispose();
+  /** Stops what runs, waits for it, frees the weights. Idempotent. A model's tokenizer goes with its model: not before. */
+  async dispose(): Promise<void> {
+    if (this.#isAlone) await this.#lifecycle.dispose();
   }
 
   [Symbol.asyncDispose](): Promise<void> {
     return this.dispose();
   }
+}
 
-  async #inFlight<T>(work: Promise<T>): Promise<T> {
-    try {
-      return await this.#lifecycle.during(work);
-    } catch (error) {
-      throw wrapNative(error);
-    }
-  }
+function signalOf(options: unknown): AbortSignal | undefined {
+  const { signal } = checkObject("options", options, ["signal"]);
+  return optional(signal, (value) => checkSignal("signal", value));
 }

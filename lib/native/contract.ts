@@ -1,6 +1,6 @@
 /**
  * What the native addon exports: the only description of the boundary. `test/meta/contract.test.ts` compares it with the
- * real exports. Everything here is already validated (lib/options); the core checks only what it alone can know.
+ * real exports. TypeScript explains what is wrong with an option (lib/options); the core trusts nobody and checks all it works with.
  *
  * Typed arrays are allocated here and filled by the core; no external buffer ever crosses the boundary (Electron forbids them).
  */
@@ -16,14 +16,7 @@ export interface TensorEntry {
   offset: number; // bytes from the start of the file; any alignment
 }
 
-export interface NativeConfig {
-  depth: number;
-  width: number;
-  numHeads: number;
-  mlpWidth: number;
-  numClasses: number;
-  sharedAda: boolean;
-  l2Norm: boolean;
+export interface NativeTokenizerConfig {
   codebookSize: number;
   codeDim: number;
   numResidualConvs: number; // 0 = one per scale
@@ -34,15 +27,29 @@ export interface NativeConfig {
   sides: number[];
 }
 
-export interface NativeModelSpec {
+export interface NativeConfig extends NativeTokenizerConfig {
+  depth: number;
+  width: number;
+  numHeads: number;
+  mlpWidth: number;
+  numClasses: number;
+  sharedAda: boolean;
+  l2Norm: boolean;
+}
+
+export interface NativeTokenizerSpec {
   files: string[];
-  tensors: TensorEntry[];
-  config: NativeConfig;
+  tensors: TensorEntry[]; // those with the prefix "vae." count
+  config: NativeTokenizerConfig;
   threads: number; // >= 1
+  cuda: NativeCudaSpec | null; // null: the CPU
+}
+
+export interface NativeModelSpec extends NativeTokenizerSpec {
+  config: NativeConfig;
   kvBytes: number; // budget of the KV pool
   kvDtype: DType;
   strategy: "even" | "nested"; // choice of a subnet's blocks
-  cuda: NativeCudaSpec | null; // null: the CPU
 }
 
 /** A CUDA device to run on. */
@@ -78,8 +85,8 @@ export interface NativeRequest {
   keepDroppedCache: boolean;
   wait: boolean; // wait for room in the pool, in order of arrival, or fail at once
   preview: "none" | "linear" | "decode";
-  forcedTokens: Int32Array | null; // [labels, numTokens]: teacher forcing, nothing is drawn
-  losses: boolean; // with forcedTokens: scale events carry the cross entropy of every token
+  givenTokens: Int32Array | null; // [labels, numTokens]: the token, or -1 for one that is to be drawn; null: all are
+  losses: boolean; // with all tokens given: scale events carry the cross entropy of each
   capture: boolean; // scale events carry logits, fHat, nextInput and hidden states
 }
 
@@ -92,7 +99,7 @@ export interface NativeScaleEvent {
   elapsedMs: number; // since the generation started to run
   scaleMs: number; // of the steps in which this scale had rows; the rest of elapsedMs was waiting
   tokens: Int32Array; // [labels, side²]
-  losses: Float32Array | null; // [labels, side²]: -ln p(forced token), nats, without guidance
+  losses: Float32Array | null; // [labels, side²]: -ln p(given token), nats, without guidance
   preview: Uint8ClampedArray | null; // [labels, previewSide, previewSide, 3]
   previewSide: number;
   logits: Float32Array | null; // [labels, side², V] after guidance
@@ -128,6 +135,8 @@ export interface NativeStats {
   tokens: number; // tokens drawn since the model was opened
   busyMs: number; // time the engine spent computing
   maxBatchRows: number;
+  jobs: number; // encoding and decoding that has not ended
+  jobParts: number; // pictures that such jobs have begun since the model was opened
   /** Milliseconds per scale and depth, exponentially averaged; rows of [scale, depth, rows, ms]. */
   scaleTimes: Float64Array;
 }
@@ -138,17 +147,32 @@ export interface NativeGeneration {
   setDepth(depth: number): void;
   cancel(): void;
   /** Decodes the image as it stands (fHat so far): Uint8ClampedArray [labels, S, S, 3], or Float32Array [labels, 3, S, S] in [0,1]. */
-  decode(out: Uint8ClampedArray | Float32Array): Promise<void>;
+  decode(out: Uint8ClampedArray | Float32Array): NativeJob;
+}
+
+/** Encoding or decoding under way. */
+export interface NativeJob {
+  readonly done: Promise<void>;
+  /** Stops within one picture and one layer; `done` then rejects with ABORTED, unless it was too late. */
+  cancel(): void;
+}
+
+/** A tokenizer: one alone, or a model's. */
+export interface NativeTokenizer {
+  /** tokens [count, numTokens] -> out as in NativeGeneration.decode. */
+  decode(tokens: Int32Array, out: Uint8ClampedArray | Float32Array): NativeJob;
+  /** pixels [count, 3, S, S] in [-1, 1] -> tokens [count, numTokens]. */
+  encode(pixels: Float32Array, tokens: Int32Array): NativeJob;
+  /** f and the running sums of an encoding, for tests: f [E,P,P], fHats [numScales, E, P, P], for one image. */
+  encodeTrace(pixels: Float32Array, f: Float32Array, fHats: Float32Array): NativeJob;
+  /** Cancels what runs, waits for it, frees everything. Idempotent. Throws for a model's: that goes with the model. */
+  dispose(): Promise<void>;
 }
 
 export interface NativeModel {
   generate(request: NativeRequest, onEvent: (event: NativeScaleEvent | NativeEndEvent) => void): NativeGeneration;
-  /** tokens [count, numTokens] -> out as in NativeGeneration.decode. */
-  decode(tokens: Int32Array, out: Uint8ClampedArray | Float32Array): Promise<void>;
-  /** pixels [count, 3, S, S] in [-1, 1] -> tokens [count, numTokens]. */
-  encode(pixels: Float32Array, tokens: Int32Array): Promise<void>;
-  /** f and the running sums of an encoding, for tests: f [E,P,P], fHats [numScales, E, P, P], for one image. */
-  encodeTrace(pixels: Float32Array, f: Float32Array, fHats: Float32Array): Promise<void>;
+  /** Works between the steps of the generations. */
+  readonly tokenizer: NativeTokenizer;
   setPreviewMatrix(matrix: Float32Array): void; // [3, E+1]: RGB in [0,1] = M · (fHat, 1)
   stats(): NativeStats;
   /** Bytes of the KV pool that a generation needs at its peak: exact. */
@@ -248,10 +272,11 @@ export type NativeTrainerMemory = Pick<
 export interface NativeAddon {
   version: string;
   cpuInfo(): NativeCpuInfo;
-  /** Maps, checks and packs the weights on the model's own thread. `onProgress` gets 0..1. */
   /** Opens every device and lets it compute a little: seconds, and not safe against a broken driver (lib/native/cuda.ts). */
   probeCuda(library: string): NativeCudaDevice[];
+  /** Maps, checks and packs the weights on a thread of its own. `onProgress` gets 0..1. */
   openModel(spec: NativeModelSpec, onProgress: (fraction: number) => void): Promise<NativeModel>;
+  openTokenizer(spec: NativeTokenizerSpec): Promise<NativeTokenizer>;
   openTrainer(spec: NativeTrainerSpec): Promise<NativeTrainer>;
   trainerBytes(spec: NativeTrainerMemory): number;
   /** Blocks of the subnet of a depth. */

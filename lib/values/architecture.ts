@@ -1,19 +1,9 @@
 /** The shape of a model, as plain numbers, and how it is cut into subnets. */
 
-import type { NativeConfig } from "../native/contract.js";
+import type { NativeConfig, NativeTokenizerConfig } from "../native/contract.js";
 
-/** A checkpoint's shape, inferred from names and shapes of its tensors. */
-export interface Architecture {
-  /** Blocks of the full network (D). */
-  depth: number;
-  /** Channels (C). */
-  width: number;
-  /** Attention heads (H). */
-  heads: number;
-  mlpWidth: number;
-  numClasses: number;
-  sharedAda: boolean;
-  l2Norm: boolean;
+/** The part of a model's shape that a tokenizer has. */
+export interface TokenizerArchitecture {
   /** Codebook size (V). */
   codebookSize: number;
   /** Width of a code vector (E). */
@@ -34,6 +24,20 @@ export interface Architecture {
   imageSide: number;
 }
 
+/** A checkpoint's shape, inferred from names and shapes of its tensors. */
+export interface Architecture extends TokenizerArchitecture {
+  /** Blocks of the full network (D). */
+  depth: number;
+  /** Channels (C). */
+  width: number;
+  /** Attention heads (H). */
+  heads: number;
+  mlpWidth: number;
+  numClasses: number;
+  sharedAda: boolean;
+  l2Norm: boolean;
+}
+
 /** How the blocks of a subnet are chosen: evenly spaced (the paper), or each smaller set out of the next larger one. */
 export type Strategy = "even" | "nested";
 
@@ -42,27 +46,26 @@ export function numTokens(sides: readonly number[]): number {
   return sides.reduce((total, side) => total + side * side, 0);
 }
 
-/** The public description of a checkpoint's shape. */
-export function toArchitecture(config: NativeConfig): Architecture {
-  const { numHeads: heads, sides, multipliers } = config;
+/** The public description of a tokenizer's shape. */
+export function toTokenizerArchitecture(config: NativeTokenizerConfig): TokenizerArchitecture {
+  const { codebookSize, codeDim, numResidualConvs, residualMix, channels, multipliers, numResBlocks, sides } = config;
   return {
-    depth: config.depth,
-    width: config.width,
-    heads,
-    mlpWidth: config.mlpWidth,
-    numClasses: config.numClasses,
-    sharedAda: config.sharedAda,
-    l2Norm: config.l2Norm,
-    codebookSize: config.codebookSize,
-    codeDim: config.codeDim,
-    numResidualConvs: config.numResidualConvs,
-    residualMix: config.residualMix,
-    channels: config.channels,
+    codebookSize,
+    codeDim,
+    numResidualConvs,
+    residualMix,
+    channels,
     multipliers,
-    numResBlocks: config.numResBlocks,
+    numResBlocks,
     sides,
     numScales: sides.length,
     numTokens: numTokens(sides),
     imageSide: sides.at(-1)! * 2 ** (multipliers.length - 1),
   };
+}
+
+/** The public description of a checkpoint's shape. */
+export function toArchitecture(config: NativeConfig): Architecture {
+  const { depth, width, numHeads: heads, mlpWidth, numClasses, sharedAda, l2Norm } = config;
+  return { depth, width, heads, mlpWidth, numClasses, sharedAda, l2Norm, ...toTokenizerArchitecture(config) };
 }

@@ -12,6 +12,7 @@
 #include "native/addon/generation_handle.h"
 #include "native/addon/model_handle.h"
 #include "native/addon/open_model.h"
+#include "native/addon/tokenizer_handle.h"
 #include "native/addon/trainer_handle.h"
 #include "native/addon/values.h"
 #include "native/model/subnet.h"
@@ -51,13 +52,15 @@ Napi::Value JsFilterProbabilities(const Napi::CallbackInfo& info) {
 Napi::Object Init(Napi::Env env, Napi::Object exports) {
   Environment::Install(env);
   const std::shared_ptr<Environment> environment = Environment::Of(env);
-  environment->model_class = Napi::Persistent(ModelHandle::Define(env));
-  environment->generation_class = Napi::Persistent(GenerationHandle::Define(env));
-  environment->trainer_class = Napi::Persistent(TrainerHandle::Define(env));
+  environment->Define(ModelHandle::kName, ModelHandle::Define(env));
+  environment->Define(TokenizerHandle::kName, TokenizerHandle::Define(env));
+  environment->Define(GenerationHandle::kName, GenerationHandle::Define(env));
+  environment->Define(TrainerHandle::kName, TrainerHandle::Define(env));
   exports.Set("version", NEXTSCALE_VERSION);
   exports.Set("cpuInfo", Napi::Function::New(env, CpuInfo, "cpuInfo"));
   exports.Set("probeCuda", Napi::Function::New(env, ProbeCuda, "probeCuda"));
   exports.Set("openModel", Napi::Function::New(env, OpenModel, "openModel"));
+  exports.Set("openTokenizer", Napi::Function::New(env, OpenTokenizer, "openTokenizer"));
   exports.Set("openTrainer", Napi::Function::New(env, OpenTrainer, "openTrainer"));
   exports.Set("trainerBytes", Napi::Function::New(env, JsTrainerBytes, "trainerBytes"));
   exports.Set("subnetBlocks", Napi::Function::New(env, JsSubnetBlocks, "subnetBlocks"));

@@ -67,7 +67,7 @@ void Mailbox::RunNext(Napi::Env env, Napi::Function, Mailbox* mailbox, void*) {
   } catch (const Napi::Error& error) {
     ReportUncaught(env, error);
   } catch (...) {
-    ReportUncaught(env, ToJsError(env, CurrentFailure()));
+    ReportUncaught(env, CurrentJsError(env));
   }
 }
 

@@ -1,7 +1,7 @@
 #include "native/addon/convert.h"
 
-#include <algorithm>
 #include <cstring>
+#include <limits>
 #include <string_view>
 #include <utility>
 
@@ -13,7 +13,6 @@ namespace {
 
 constexpr size_t kMaxThreads = 1024;
 constexpr size_t kMaxRank = 8;
-constexpr size_t kMaxImages = size_t{1} << 20;
 
 // One of a few words.
 template <typename Value, size_t kCount>
@@ -29,13 +28,6 @@ Value ToChoice(Napi::Value value, const char* what, const std::pair<std::string_
 
 DType ToDType(Napi::Value value, const char* what) {
   return ToChoice<DType>(value, what, {{"f32", DType::kF32}, {"f16", DType::kF16}, {"bf16", DType::kBF16}});
-}
-
-void RequireAllIn(const char* what, const std::vector<int32_t>& values, int64_t low, int64_t high) {
-  for (size_t i = 0; i < values.size(); ++i) {
-    NS_REQUIRE(values[i] >= low && values[i] <= high, ErrorCode::kInvalidArgument, what, "[", i, "] is ", values[i],
-               "; expected ", low, " to ", high);
-  }
 }
 
 TensorRange ToTensorRange(Napi::Value value) {
@@ -85,33 +77,77 @@ Napi::Value BytesOrNull(Napi::Env env, const std::vector<uint8_t>& values) {
 
 Napi::Number Count(Napi::Env env, size_t value) { return Napi::Number::New(env, static_cast<double>(value)); }
 
+TokenizerConfig ToTokenizerConfig(const Napi::Object& object) {
+  const auto size = [&](const char* name) { return ToSize(object.Get(name), name, kMaxSafeInteger); };
+  return {.codebook_size = size("codebookSize"),
+          .code_dim = size("codeDim"),
+          .num_residual_convs = size("numResidualConvs"),
+          .residual_mix = static_cast<float>(ToNumber(object.Get("residualMix"), "residualMix")),
+          .channels = size("channels"),
+          .multipliers = ToSizes(object.Get("multipliers"), "multipliers", 64),
+          .num_res_blocks = size("numResBlocks"),
+          .sides = ToSizes(object.Get("sides"), "sides", 256)};
+}
+
+DeviceSpec ToDeviceSpec(const Napi::Object& spec) {
+  DeviceSpec device;
+  device.threads = ToThreads(spec.Get("threads"));
+  if (const Napi::Value value = spec.Get("cuda"); !value.IsNull()) {
+    const Napi::Object cuda = ToObject(value, "cuda");
+    device.cuda_library = ToText(cuda.Get("library"), "cuda.library");
+    NS_REQUIRE(!device.cuda_library.empty(), ErrorCode::kInvalidArgument, "cuda.library is empty");
+    device.cuda_index = ToSize(cuda.Get("index"), "cuda.index", 1024);
+    device.dtype = ToDType(cuda.Get("dtype"), "cuda.dtype");
+  }
+  return device;
+}
+
+// Reads the fields of a request from an object that has them under the same names.
+class RequestReader {
+ public:
+  explicit RequestReader(Napi::Value value) : object_(ToObject(value, "request")) {}
+
+  void operator()(const char* name, std::vector<int32_t>& field, const Limits& limits) const {
+    const Napi::Value value = object_.Get(name);
+    if (!limits.optional || !value.IsNull()) field = ToInt32s(value, name);
+  }
+  void operator()(const char* name, std::vector<float>& field, const Limits&) const {
+    field = ToFloats(object_.Get(name), name);
+  }
+  void operator()(const char* name, uint64_t& field, const Limits&) const {
+    const Napi::Value value = object_.Get(name);
+    field = value.IsNumber() ? ToSize(value, name, kMaxSafeInteger) : ToUint64(value, name);
+  }
+  void operator()(const char* name, uint32_t& field, const Limits&) const {
+    field = static_cast<uint32_t>(ToSize(object_.Get(name), name, std::numeric_limits<uint32_t>::max()));
+  }
+  void operator()(const char* name, float& field, const Limits&) const {
+    field = static_cast<float>(ToNumber(object_.Get(name), name));
+  }
+  void operator()(const char* name, double& field, const Limits&) const { field = ToNumber(object_.Get(name), name); }
+  void operator()(const char* name, bool& field, const Limits&) const { field = ToBool(object_.Get(name), name); }
+  void operator()(const char* name, Preview& field, const Limits&) const {
+    field = ToChoice<Preview>(object_.Get(name), name,
+                              {{"none", Preview::kNone}, {"linear", Preview::kLinear}, {"decode", Preview::kDecode}});
+  }
+
+ private:
+  const Napi::Object object_;
+};
+
 }  // namespace
 
 ModelConfig ToConfig(Napi::Value value) {
   const Napi::Object object = ToObject(value, "config");
   const auto size = [&](const char* name) { return ToSize(object.Get(name), name, kMaxSafeInteger); };
-  ModelConfig config;
-  config.transformer.depth = size("depth");
-  config.transformer.width = size("width");
-  config.transformer.num_heads = size("numHeads");
-  config.transformer.mlp_width = size("mlpWidth");
-  config.transformer.num_classes = size("numClasses");
-  config.transformer.shared_ada = ToBool(object.Get("sharedAda"), "sharedAda");
-  config.transformer.l2_norm = ToBool(object.Get("l2Norm"), "l2Norm");
-  config.tokenizer.codebook_size = size("codebookSize");
-  config.tokenizer.code_dim = size("codeDim");
-  config.tokenizer.num_residual_convs = size("numResidualConvs");
-  config.tokenizer.residual_mix = static_cast<float>(ToNumber(object.Get("residualMix"), "residualMix"));
-  config.tokenizer.channels = size("channels");
-  config.tokenizer.multipliers = ToSizes(object.Get("multipliers"), "multipliers", 64);
-  config.tokenizer.num_res_blocks = size("numResBlocks");
-  config.tokenizer.sides = ToSizes(object.Get("sides"), "sides", 256);
-  return config;
-}
-
-void RequireDepths(const char* what, const std::vector<int32_t>& depths, const ModelConfig& config) {
-  const auto full_depth = static_cast<int64_t>(config.transformer.depth);
-  RequireAllIn(what, depths, std::min<int64_t>(2, full_depth), full_depth);
+  return {.transformer = {.depth = size("depth"),
+                          .width = size("width"),
+                          .num_heads = size("numHeads"),
+                          .mlp_width = size("mlpWidth"),
+                          .num_classes = size("numClasses"),
+                          .shared_ada = ToBool(object.Get("sharedAda"), "sharedAda"),
+                          .l2_norm = ToBool(object.Get("l2Norm"), "l2Norm")},
+          .tokenizer = ToTokenizerConfig(object)};
 }
 
 Strategy ToStrategy(Napi::Value value) {
@@ -138,58 +174,24 @@ size_t ToThreads(Napi::Value value) {
 
 ModelSpec ToModelSpec(Napi::Value value) {
   const Napi::Object object = ToObject(value, "spec");
-  ModelSpec spec;
-  spec.source = ToTensorSource(object);
-  spec.config = ToConfig(object.Get("config"));
-  spec.threads = ToThreads(object.Get("threads"));
-  spec.options.kv_bytes = ToSize(object.Get("kvBytes"), "kvBytes", kMaxSafeInteger);
-  spec.options.kv_dtype = ToDType(object.Get("kvDtype"), "kvDtype");
-  spec.options.strategy = ToStrategy(object.Get("strategy"));
-  if (const Napi::Value cuda = object.Get("cuda"); !cuda.IsNull()) {
-    const Napi::Object device = ToObject(cuda, "cuda");
-    spec.cuda_library = ToText(device.Get("library"), "cuda.library");
-    NS_REQUIRE(!spec.cuda_library.empty(), ErrorCode::kInvalidArgument, "cuda.library is empty");
-    spec.cuda_device = ToSize(device.Get("index"), "cuda.index", 1024);
-    spec.dtype = ToDType(device.Get("dtype"), "cuda.dtype");
-  }
-  return spec;
+  return {.source = ToTensorSource(object),
+          .config = ToConfig(object.Get("config")),
+          .options = {.kv_bytes = ToSize(object.Get("kvBytes"), "kvBytes", kMaxSafeInteger),
+                      .kv_dtype = ToDType(object.Get("kvDtype"), "kvDtype"),
+                      .strategy = ToStrategy(object.Get("strategy"))},
+          .device = ToDeviceSpec(object)};
+}
+
+TokenizerSpec ToTokenizerSpec(Napi::Value value) {
+  const Napi::Object object = ToObject(value, "spec");
+  return {.source = ToTensorSource(object),
+          .config = ToTokenizerConfig(ToObject(object.Get("config"), "config")),
+          .device = ToDeviceSpec(object)};
 }
 
 Request ToRequest(Napi::Value value, const ModelConfig& config) {
-  const Napi::Object object = ToObject(value, "request");
   Request request;
-  request.labels = ToInt32s(object.Get("labels"), "labels");
-  NS_REQUIRE(!request.labels.empty() && request.labels.size() <= kMaxImages, ErrorCode::kInvalidArgument, "labels has ",
-             request.labels.size(), " elements; expected 1 to ", kMaxImages);
-  RequireAllIn("labels", request.labels, 0, static_cast<int64_t>(config.transformer.num_classes));
-  request.seed = ToSeed(object.Get("seed"));
-  request.first_image = ToSize(object.Get("firstImage"), "firstImage", kMaxSafeInteger);
-  request.guidance = ToFloats(object.Get("guidance"), "guidance");
-  RequireCount("guidance", request.guidance.size(), config.num_scales());
-  request.top_k = ToSize(object.Get("topK"), "topK", config.tokenizer.codebook_size);
-  request.top_p = static_cast<float>(ToNumber(object.Get("topP"), "topP"));
-  NS_REQUIRE(request.top_p >= 0, ErrorCode::kInvalidArgument, "topP is ", request.top_p, "; expected 0 or more");
-  request.depths = ToInt32s(object.Get("depths"), "depths");
-  RequireCount("depths", request.depths.size(), config.num_scales());
-  RequireDepths("depths", request.depths, config);
-  request.deadline_ms = ToNumber(object.Get("deadlineMs"), "deadlineMs");
-  NS_REQUIRE(request.deadline_ms >= 0, ErrorCode::kInvalidArgument, "deadlineMs is ", request.deadline_ms,
-             "; expected 0 or more");
-  request.deadline_depths = ToInt32s(object.Get("deadlineDepths"), "deadlineDepths");
-  RequireDepths("deadlineDepths", request.deadline_depths, config);
-  request.keep_dropped_cache = ToBool(object.Get("keepDroppedCache"), "keepDroppedCache");
-  request.wait = ToBool(object.Get("wait"), "wait");
-  request.preview =
-      ToChoice<Preview>(object.Get("preview"), "preview",
-                        {{"none", Preview::kNone}, {"linear", Preview::kLinear}, {"decode", Preview::kDecode}});
-  const Napi::Value forced = object.Get("forcedTokens");
-  if (!forced.IsNull()) {
-    request.forced_tokens = ToInt32s(forced, "forcedTokens");
-    RequireCount("forcedTokens", request.forced_tokens.size(), request.labels.size() * config.num_tokens());
-    RequireAllIn("forcedTokens", request.forced_tokens, 0, static_cast<int64_t>(config.tokenizer.codebook_size) - 1);
-  }
-  request.losses = ToBool(object.Get("losses"), "losses");
-  request.capture = ToBool(object.Get("capture"), "capture");
+  ForEach(request, config, RequestReader(value));
   return request;
 }
 
@@ -213,7 +215,7 @@ Napi::Object FromScale(Napi::Env env, const ScaleResult& scale) {
   return event;
 }
 
-Napi::Object FromEnd(Napi::Env env, const EndResult& end) {
+Napi::Object FromEnd(Napi::Env env, const GenerationEnd& end) {
   Napi::Object event = Napi::Object::New(env);
   event.Set("type", "end");
   event.Set("code", end.ok ? env.Null() : Napi::String::New(env, std::string(CodeName(end.code))));
@@ -253,6 +255,8 @@ Napi::Object FromStats(Napi::Env env, const EngineStats& stats) {
   object.Set("tokens", Count(env, stats.tokens));
   object.Set("busyMs", stats.busy_ms);
   object.Set("maxBatchRows", Count(env, stats.max_batch_rows));
+  object.Set("jobs", Count(env, stats.jobs.unfinished));
+  object.Set("jobParts", Count(env, stats.jobs.parts));
   object.Set("scaleTimes", NewArray<Napi::Float64Array>(env, times));
   return object;
 }

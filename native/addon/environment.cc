@@ -3,7 +3,9 @@
 #include <system_error>
 #include <utility>
 
+#include "native/addon/core.h"
 #include "native/addon/error_map.h"
+#include "native/base/error.h"
 #include "native/train/trainer.h"
 
 namespace nextscale::addon {
@@ -48,19 +50,19 @@ Operation Environment::Take(uint64_t id) {
   return operation;
 }
 
-void Environment::Settle(Napi::Env env, uint64_t id, const EndResult& result) {
+void Environment::Settle(Napi::Env env, uint64_t id, const Outcome& outcome) {
   const Operation operation = Take(id);
-  if (result.ok) {
+  if (outcome.ok) {
     operation.deferred->Resolve(env.Undefined());
   } else {
-    operation.deferred->Reject(ToJsError(env, result).Value());
+    operation.deferred->Reject(ToJsError(env, outcome).Value());
   }
 }
 
 Done Environment::SettleLater(uint64_t id) const {
-  return [mailbox = mailbox_, id](EndResult result) {
-    mailbox->Post([id, result = std::move(result)](Napi::Env env, Environment& environment) {
-      environment.Settle(env, id, result);
+  return [mailbox = mailbox_, id](Outcome outcome) {
+    mailbox->Post([id, outcome = std::move(outcome)](Napi::Env env, Environment& environment) {
+      environment.Settle(env, id, outcome);
     });
   };
 }
@@ -82,10 +84,12 @@ void Environment::RunInBackground(std::function<void()> work) {
   }
 }
 
-void Environment::CloseInBackground(std::unique_ptr<Engine> engine, Done done) {
-  const auto close = [holder = std::make_shared<std::unique_ptr<Engine>>(std::move(engine)), done = std::move(done)] {
+void Environment::CloseInBackground(std::shared_ptr<void> engine, Done done) {
+  // Shared by the copies of the function: the first to run closes it.
+  const auto holder = std::make_shared<std::shared_ptr<void>>(std::move(engine));
+  const auto close = [holder, done = std::move(done)] {
     holder->reset();
-    if (done) done(EndResult{});
+    if (done) done(Outcome{});
   };
   try {
     RunInBackground(close);
@@ -96,45 +100,12 @@ void Environment::CloseInBackground(std::unique_ptr<Engine> engine, Done done) {
 
 void Environment::End() {
   mailbox_->Close();
-  for (ModelCore* core : cores) core->TakeEngine().reset();
+  for (Core* core : cores) core->Take().reset();
   for (Trainer* trainer : trainers) trainer->Stop();
   for (auto& [id, thread] : threads_) thread.join();
   threads_.clear();
   operations_.clear();
-  model_class.Reset();
-  generation_class.Reset();
-  trainer_class.Reset();
-}
-
-ModelCore::ModelCore(std::shared_ptr<Environment> environment, std::unique_ptr<Engine> engine, ModelConfig config)
-    : environment_(std::move(environment)), engine_(std::move(engine)), config_(std::move(config)) {
-  environment_->cores.insert(this);
-}
-
-ModelCore::~ModelCore() {
-  environment_->cores.erase(this);
-  if (engine_ != nullptr) environment_->CloseInBackground(std::move(engine_), nullptr);
-}
-
-Engine& ModelCore::engine() const {
-  NS_REQUIRE(!disposed(), ErrorCode::kDisposed, "the model was disposed");
-  return *engine_;
-}
-
-Napi::Promise StartJob(Napi::Env env, const std::shared_ptr<ModelCore>& core, std::initializer_list<Napi::Value> kept,
-                       const std::function<void(Done)>& start) {
-  const auto deferred = Napi::Promise::Deferred::New(env);
-  Operation operation{.callback = {}, .deferred = deferred, .kept = {}, .core = core};
-  for (const Napi::Value& value : kept) operation.kept.push_back(Napi::Persistent(value.As<Napi::Object>()));
-  Environment& environment = core->environment();
-  const uint64_t id = environment.Begin(std::move(operation));
-  try {
-    start(environment.SettleLater(id));
-  } catch (...) {
-    environment.Take(id);
-    throw;
-  }
-  return deferred.Promise();
+  classes_.clear();
 }
 
 }  // namespace nextscale::addon

@@ -4,22 +4,16 @@
 
 #include <napi.h>
 
-#include <exception>
-#include <string>
-
-#include "native/base/error.h"
-#include "native/generate/engine.h"
+#include "native/base/outcome.h"
+#include "native/generate/results.h"
 
 namespace nextscale::addon {
 
-// An Error with the message and `code` (CodeName).
-Napi::Error ToJsError(Napi::Env env, ErrorCode code, const std::string& message);
+// An Error with the message and `code` (CodeName) of what has failed elsewhere.
+Napi::Error ToJsError(Napi::Env env, const Outcome& failure);
 
-// The same for what has failed elsewhere; with kPoolExhausted also neededBytes, availableBytes and deepestFit.
-Napi::Error ToJsError(Napi::Env env, const EndResult& result);
-
-// The exception that is being handled, as a result that can travel to another thread.
-EndResult CurrentFailure();
+// The exception that is being handled; a PoolError also has neededBytes, availableBytes and deepestFit.
+Napi::Error CurrentJsError(Napi::Env env);
 
 // Runs one call from JavaScript; whatever it throws becomes a JavaScript error.
 template <typename Body>
@@ -29,7 +23,7 @@ auto Translated(Napi::Env env, const Body& body) {
   } catch (const Napi::Error&) {
     throw;
   } catch (...) {
-    throw ToJsError(env, CurrentFailure());
+    throw CurrentJsError(env);
   }
 }
 

@@ -7,18 +7,20 @@
 #include <cstdint>
 #include <memory>
 
-#include "native/addon/environment.h"
+#include "native/addon/core.h"
+#include "native/addon/handle.h"
 
 namespace nextscale::addon {
 
-class GenerationHandle : public Napi::ObjectWrap<GenerationHandle> {
+class GenerationHandle : public Handle<GenerationHandle, Core> {
  public:
+  static constexpr const char* kName = "NativeGeneration";
   static Napi::Function Define(Napi::Env env);
 
   // Starts a generation of the model; events go to on_event, on the JavaScript thread, and the last one is its end.
-  static Napi::Value Start(const std::shared_ptr<ModelCore>& core, Request request, Napi::Function on_event);
+  static Napi::Value Start(const std::shared_ptr<Core>& core, Request request, Napi::Function on_event);
 
-  explicit GenerationHandle(const Napi::CallbackInfo& info);
+  explicit GenerationHandle(const Napi::CallbackInfo& info) : Handle(info) {}
   ~GenerationHandle() override;
 
  private:
@@ -27,7 +29,6 @@ class GenerationHandle : public Napi::ObjectWrap<GenerationHandle> {
   void Cancel(const Napi::CallbackInfo& info);
   Napi::Value Decode(const Napi::CallbackInfo& info);
 
-  std::shared_ptr<ModelCore> core_;
   uint64_t id_ = 0;  // the engine's; 0 before Start
   size_t num_images_ = 0;
 };

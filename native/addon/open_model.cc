@@ -6,10 +6,10 @@
 #include <vector>
 
 #include "native/addon/convert.h"
-#include "native/addon/environment.h"
-#include "native/addon/error_map.h"
+#include "native/addon/core.h"
 #include "native/addon/model_handle.h"
 #include "native/addon/tensor_files.h"
+#include "native/addon/tokenizer_handle.h"
 #include "native/addon/values.h"
 #include "native/backend/cpu/cpu_backend.h"
 #include "native/backend/cuda/host/cuda_backend.h"
@@ -40,58 +40,49 @@ class Progress {
   int last_percent_ = -1;
 };
 
-std::unique_ptr<Backend> MakeBackend(const ModelSpec& spec) {
-  if (spec.cuda_library.empty()) return MakeCpuBackend(spec.threads);
-  return cuda::MakeCudaBackend(cuda::Library::Open(spec.cuda_library)->OpenDevice(spec.cuda_device), spec.dtype);
-}
-
-std::unique_ptr<Engine> Load(const ModelSpec& spec, Progress& progress) {
-  Validate(spec.config);
-  TensorFiles source = OpenTensorFiles(spec.source);
-  return std::make_unique<Engine>(spec.config, std::move(source.tensors), spec.options, MakeBackend(spec), source.files,
-                                  [&](double done) { progress(done); });
-}
-
-void LoadAndPost(const std::shared_ptr<Mailbox>& mailbox, uint64_t operation, const ModelSpec& spec) {
-  // Holds the engine on its way: if the environment ends first, the engine dies with the dropped task.
-  const auto loaded = std::make_shared<std::unique_ptr<Engine>>();
-  EndResult result;
-  try {
-    Progress progress(mailbox, operation);
-    *loaded = Load(spec, progress);
-  } catch (...) {
-    result = CurrentFailure();
-  }
-  mailbox->Post([operation, loaded, result, config = spec.config](Napi::Env env, Environment& environment) {
-    const Operation load = environment.Take(operation);
-    if (!result.ok) {
-      load.deferred->Reject(ToJsError(env, result).Value());
-      return;
-    }
-    load.deferred->Resolve(
-        ModelHandle::Wrap(std::make_shared<ModelCore>(Environment::Of(env), std::move(*loaded), config)));
-  });
+std::unique_ptr<Backend> MakeBackend(const DeviceSpec& device) {
+  if (device.cuda_library.empty()) return MakeCpuBackend(device.threads);
+  return cuda::MakeCudaBackend(cuda::Library::Open(device.cuda_library)->OpenDevice(device.cuda_index), device.dtype);
 }
 
 }  // namespace
 
 Napi::Value OpenModel(const Napi::CallbackInfo& info) {
-  const Napi::Env env = info.Env();
-  return Translated(env, [&]() -> Napi::Value {
-    auto spec = std::make_shared<ModelSpec>(ToModelSpec(info[0]));
-    Napi::FunctionReference on_progress = Napi::Persistent(ToFunction(info[1], "onProgress"));
-    const std::shared_ptr<Environment> environment = Environment::Of(env);
-    const auto deferred = Napi::Promise::Deferred::New(env);
-    const uint64_t operation =
-        environment->Begin({.callback = std::move(on_progress), .deferred = deferred, .kept = {}, .core = nullptr});
-    try {
-      environment->RunInBackground(
-          [mailbox = environment->mailbox(), operation, spec] { LoadAndPost(mailbox, operation, *spec); });
-    } catch (...) {
-      environment->Take(operation);
-      throw;
-    }
-    return deferred.Promise();
+  return Translated(info.Env(), [&]() -> Napi::Value {
+    const auto spec = std::make_shared<const ModelSpec>(ToModelSpec(info[0]));
+    const std::shared_ptr<Environment> environment = Environment::Of(info.Env());
+    Operation operation{
+        .callback = Napi::Persistent(ToFunction(info[1], "onProgress")), .deferred = {}, .kept = {}, .holds = {}};
+    const auto load = [spec, mailbox = environment->mailbox()](uint64_t id) {
+      Validate(spec->config);
+      TensorFiles source = OpenTensorFiles(spec->source);
+      Progress progress(mailbox, id);
+      return std::make_unique<Engine>(spec->config, std::move(source.tensors), spec->options, MakeBackend(spec->device),
+                                      source.files, [&](double fraction) { progress(fraction); });
+    };
+    return environment->Await(info.Env(), std::move(operation), load,
+                              [](Napi::Env env, std::unique_ptr<Engine> engine) -> Napi::Value {
+                                const std::shared_ptr<Environment> owner = Environment::Of(env);
+                                return ModelHandle::New(*owner, std::make_shared<Core>(owner, std::move(engine)));
+                              });
+  });
+}
+
+Napi::Value OpenTokenizer(const Napi::CallbackInfo& info) {
+  return Translated(info.Env(), [&]() -> Napi::Value {
+    const auto spec = std::make_shared<const TokenizerSpec>(ToTokenizerSpec(info[0]));
+    const auto load = [spec](uint64_t) {
+      TensorFiles source = OpenTensorFiles(spec->source);
+      auto engine = std::make_unique<TokenizerEngine>(spec->config, std::move(source.tensors),
+                                                      MakeBackend(spec->device), source.files);
+      engine->Start();
+      return engine;
+    };
+    return Environment::Of(info.Env())
+        ->Await(info.Env(), {}, load, [](Napi::Env env, std::unique_ptr<TokenizerEngine> engine) -> Napi::Value {
+          const std::shared_ptr<Environment> owner = Environment::Of(env);
+          return TokenizerHandle::New(*owner, std::make_shared<Core>(owner, std::move(engine)));
+        });
   });
 }
 

@@ -5,7 +5,7 @@
 #include <vector>
 
 #include "native/addon/convert.h"
-#include "native/addon/error_map.h"
+#include "native/addon/tensor_files.h"
 #include "native/addon/values.h"
 
 namespace nextscale::addon {
@@ -37,7 +37,7 @@ TrainerSpec ToTrainerSpec(Napi::Value value) {
   spec.source = ToTensorSource(object);
   spec.options.strategy = ToStrategy(object.Get("strategy"));
   const Napi::Value seed = object.Get("initialSeed");
-  if (!seed.IsNull()) spec.options.initial_seed = ToSeed(seed);
+  if (!seed.IsNull()) spec.options.initial_seed = ToUint64(seed, "initialSeed");
   return spec;
 }
 
@@ -100,42 +100,23 @@ Napi::Value FromStep(Napi::Env env, const StepResult& step) {
   return object;
 }
 
-void OpenAndPost(const std::shared_ptr<Mailbox>& mailbox, uint64_t operation, const TrainerSpec& spec) {
-  std::shared_ptr<Trainer> trainer;
-  EndResult result;
-  try {
-    const TensorFiles source = OpenTensorFiles(spec.source);
-    trainer = std::make_shared<Trainer>(spec.config, source.tensors, spec.options);
-  } catch (...) {
-    result = CurrentFailure();
-  }
-  mailbox->Post([operation, trainer, result](Napi::Env env, Environment& environment) {
-    const Operation opening = environment.Take(operation);
-    if (result.ok) {
-      opening.deferred->Resolve(TrainerHandle::Wrap(env, trainer));
-    } else {
-      opening.deferred->Reject(ToJsError(env, result).Value());
-    }
-  });
-}
+// The result of work that only fills arrays.
+struct Nothing {};
+Napi::Value FromNothing(Napi::Env env, Nothing) { return env.Undefined(); }
 
 }  // namespace
 
 Napi::Value OpenTrainer(const Napi::CallbackInfo& info) {
-  const Napi::Env env = info.Env();
-  return Translated(env, [&]() -> Napi::Value {
-    auto spec = std::make_shared<TrainerSpec>(ToTrainerSpec(info[0]));
-    const std::shared_ptr<Environment> environment = Environment::Of(env);
-    const auto deferred = Napi::Promise::Deferred::New(env);
-    const uint64_t operation = environment->Begin({.callback = {}, .deferred = deferred, .kept = {}, .core = nullptr});
-    try {
-      environment->RunInBackground(
-          [mailbox = environment->mailbox(), operation, spec] { OpenAndPost(mailbox, operation, *spec); });
-    } catch (...) {
-      environment->Take(operation);
-      throw;
-    }
-    return deferred.Promise();
+  return Translated(info.Env(), [&]() -> Napi::Value {
+    const auto spec = std::make_shared<const TrainerSpec>(ToTrainerSpec(info[0]));
+    const auto open = [spec](uint64_t) {
+      const TensorFiles source = OpenTensorFiles(spec->source);
+      return std::make_shared<Trainer>(spec->config, source.tensors, spec->options);
+    };
+    return Environment::Of(info.Env())
+        ->Await(info.Env(), {}, open, [](Napi::Env env, std::shared_ptr<Trainer> trainer) -> Napi::Value {
+          return TrainerHandle::New(*Environment::Of(env), std::move(trainer));
+        });
   });
 }
 
@@ -149,36 +130,23 @@ Napi::Value JsTrainerBytes(const Napi::CallbackInfo& info) {
 
 Napi::Function TrainerHandle::Define(Napi::Env env) {
   return DefineClass(
-      env, "NativeTrainer",
-      {InstanceAccessor<&TrainerHandle::Parameters>("parameters"),
-       InstanceAccessor<&TrainerHandle::MemoryBytes>("memoryBytes"),
-       InstanceAccessor<&TrainerHandle::Steps, &TrainerHandle::SetSteps>("steps"),
-       InstanceMethod<&TrainerHandle::Step>("step"), InstanceMethod<&TrainerHandle::Evaluate>("evaluate"),
-       InstanceMethod<&TrainerHandle::Logits>("logits"), InstanceMethod<&TrainerHandle::Read>("read"),
-       InstanceMethod<&TrainerHandle::Write>("write"), InstanceMethod<&TrainerHandle::Dispose>("dispose")});
+      env, kName,
+      {Getter<&TrainerHandle::Parameters>("parameters"), Getter<&TrainerHandle::MemoryBytes>("memoryBytes"),
+       Property<&TrainerHandle::Steps, &TrainerHandle::SetSteps>("steps"), Method<&TrainerHandle::Step>("step"),
+       Method<&TrainerHandle::Evaluate>("evaluate"), Method<&TrainerHandle::Logits>("logits"),
+       Method<&TrainerHandle::Read>("read"), Method<&TrainerHandle::Write>("write"),
+       Method<&TrainerHandle::Dispose>("dispose")});
 }
 
-Napi::Object TrainerHandle::Wrap(Napi::Env env, std::shared_ptr<Trainer> trainer) {
-  const std::shared_ptr<Environment> environment = Environment::Of(env);
-  environment->trainer_under_construction = std::move(trainer);
-  return environment->trainer_class.New({});
+TrainerHandle::TrainerHandle(const Napi::CallbackInfo& info) : Handle(info), environment_(Environment::Of(info.Env())) {
+  environment_->trainers.insert(target().get());
 }
 
-TrainerHandle::TrainerHandle(const Napi::CallbackInfo& info)
-    : Napi::ObjectWrap<TrainerHandle>(info),
-      environment_(Environment::Of(info.Env())),
-      trainer_(std::exchange(environment_->trainer_under_construction, nullptr)) {
-  if (trainer_ == nullptr) throw Napi::TypeError::New(info.Env(), "a trainer is made by openTrainer()");
-  environment_->trainers.insert(trainer_.get());
-}
-
-TrainerHandle::~TrainerHandle() {
-  if (trainer_ != nullptr) environment_->trainers.erase(trainer_.get());
-}
+TrainerHandle::~TrainerHandle() { environment_->trainers.erase(target().get()); }
 
 Trainer& TrainerHandle::trainer() const {
-  NS_REQUIRE(trainer_ != nullptr, ErrorCode::kDisposed, "the trainer was disposed");
-  return *trainer_;
+  NS_REQUIRE(target() != nullptr, ErrorCode::kDisposed, "the trainer was disposed");
+  return *target();
 }
 
 Trainer& TrainerHandle::IdleTrainer() const {
@@ -187,148 +155,111 @@ Trainer& TrainerHandle::IdleTrainer() const {
   return idle;
 }
 
-Napi::Value TrainerHandle::Start(Napi::Env env, Napi::Value kept, const std::function<void(Trainer&)>& work,
-                                 Finish finish) {
-  const auto deferred = Napi::Promise::Deferred::New(env);
-  Operation operation{.callback = {}, .deferred = deferred, .kept = {}, .core = nullptr};
+template <typename Work, typename Finish>
+Napi::Value TrainerHandle::Start(Napi::Env env, Napi::Value kept, Work work, Finish finish) {
+  *busy_ = true;
+  Operation operation;  // it leaves when the call is over, however it ends
+  operation.holds = std::shared_ptr<bool>(busy_.get(), [busy = busy_](bool*) { *busy = false; });
   operation.kept.push_back(Napi::Persistent(Value()));  // the handle itself: it must outlive the call
   if (kept.IsObject()) operation.kept.push_back(Napi::Persistent(kept.As<Napi::Object>()));
-  const uint64_t id = environment_->Begin(std::move(operation));
-  *busy_ = true;
-  try {
-    environment_->RunInBackground(
-        [mailbox = environment_->mailbox(), id, work, trainer = trainer_, busy = busy_, finish = std::move(finish)] {
-          EndResult result;
-          try {
-            work(*trainer);
-          } catch (...) {
-            result = CurrentFailure();
-          }
-          mailbox->Post([id, busy, result, finish](Napi::Env posted_env, Environment& environment) {
-            *busy = false;
-            const Operation done = environment.Take(id);
-            if (result.ok) {
-              done.deferred->Resolve(finish(posted_env));
-            } else {
-              done.deferred->Reject(ToJsError(posted_env, result).Value());
-            }
-          });
-        });
-  } catch (...) {
-    *busy_ = false;
-    environment_->Take(id);
-    throw;
-  }
-  return deferred.Promise();
+  return environment_->Await(
+      env, std::move(operation), [work = std::move(work), trainer = target()](uint64_t) { return work(*trainer); },
+      std::move(finish));
 }
 
 Napi::Value TrainerHandle::Parameters(const Napi::CallbackInfo& info) {
-  return Translated(info.Env(), [&]() -> Napi::Value {
-    Napi::Array list = Napi::Array::New(info.Env());
-    for (const Parameter& parameter : trainer().layout().all()) {
-      Napi::Object entry = Napi::Object::New(info.Env());
-      Napi::Array shape = Napi::Array::New(info.Env());
-      for (const size_t side : parameter.shape)
-        shape.Set(shape.Length(), Napi::Number::New(info.Env(), static_cast<double>(side)));
-      entry.Set("name", parameter.name);
-      entry.Set("shape", shape);
-      entry.Set("decay", parameter.decay);
-      list.Set(list.Length(), entry);
-    }
-    return list;
-  });
+  Napi::Array list = Napi::Array::New(info.Env());
+  for (const Parameter& parameter : trainer().layout().all()) {
+    Napi::Object entry = Napi::Object::New(info.Env());
+    Napi::Array shape = Napi::Array::New(info.Env());
+    for (const size_t side : parameter.shape)
+      shape.Set(shape.Length(), Napi::Number::New(info.Env(), static_cast<double>(side)));
+    entry.Set("name", parameter.name);
+    entry.Set("shape", shape);
+    entry.Set("decay", parameter.decay);
+    list.Set(list.Length(), entry);
+  }
+  return list;
 }
 
 Napi::Value TrainerHandle::MemoryBytes(const Napi::CallbackInfo& info) {
-  return Translated(info.Env(), [&]() -> Napi::Value {
-    return Napi::Number::New(info.Env(), static_cast<double>(trainer().memory_bytes()));
-  });
+  return Napi::Number::New(info.Env(), static_cast<double>(trainer().memory_bytes()));
 }
 
 Napi::Value TrainerHandle::Steps(const Napi::CallbackInfo& info) {
-  return Translated(info.Env(), [&]() -> Napi::Value {
-    return Napi::Number::New(info.Env(), static_cast<double>(trainer().steps()));
-  });
+  return Napi::Number::New(info.Env(), static_cast<double>(trainer().steps()));
 }
 
-void TrainerHandle::SetSteps(const Napi::CallbackInfo& info, const Napi::Value& value) {
-  Translated(info.Env(), [&] { IdleTrainer().set_steps(ToSize(value, "steps", kMaxSafeInteger)); });
+void TrainerHandle::SetSteps(const Napi::Value& value) {
+  IdleTrainer().set_steps(ToSize(value, "steps", kMaxSafeInteger));
 }
 
 Napi::Value TrainerHandle::Step(const Napi::CallbackInfo& info) {
-  return Translated(info.Env(), [&] {
-    IdleTrainer();
-    const Napi::Object object = ToObject(info[0], "step");
-    auto input =
-        std::make_shared<const OwnedInput>(ToInput(object.Get("tokens"), object.Get("labels"), object.Get("depths")));
-    const auto result = std::make_shared<StepResult>();
-    return Start(
-        info.Env(), info.Env().Undefined(),
-        [input, options = ToStepOptions(object), result](Trainer& trainer) {
-          *result = trainer.Step(input->view(), options);
-        },
-        [result](Napi::Env env) { return FromStep(env, *result); });
-  });
+  IdleTrainer();
+  const Napi::Object object = ToObject(info[0], "step");
+  auto input =
+      std::make_shared<const OwnedInput>(ToInput(object.Get("tokens"), object.Get("labels"), object.Get("depths")));
+  return Start(
+      info.Env(), info.Env().Undefined(),
+      [input, options = ToStepOptions(object)](Trainer& trainer) { return trainer.Step(input->view(), options); },
+      FromStep);
 }
 
 Napi::Value TrainerHandle::Evaluate(const Napi::CallbackInfo& info) {
-  return Translated(info.Env(), [&] {
-    IdleTrainer();
-    auto input = std::make_shared<const OwnedInput>(ToInput(info[0], info[1], info[2]));
-    const bool average = ToBool(info[3], "average");
-    float* const losses = FloatOutput(info[4], "losses", input->tokens.size());
-    return Start(
-        info.Env(), info[4],
-        [input, average, losses](Trainer& trainer) { trainer.Evaluate(input->view(), average, losses); },
-        [](Napi::Env env) { return env.Undefined(); });
-  });
+  IdleTrainer();
+  auto input = std::make_shared<const OwnedInput>(ToInput(info[0], info[1], info[2]));
+  const bool average = ToBool(info[3], "average");
+  float* const losses = FloatOutput(info[4], "losses", input->tokens.size());
+  return Start(
+      info.Env(), info[4],
+      [input, average, losses](Trainer& trainer) {
+        trainer.Evaluate(input->view(), average, losses);
+        return Nothing();
+      },
+      FromNothing);
 }
 
 Napi::Value TrainerHandle::Logits(const Napi::CallbackInfo& info) {
-  return Translated(info.Env(), [&] {
-    Trainer& idle = IdleTrainer();
-    auto input = std::make_shared<const OwnedInput>(ToInput(info[0], info[1], info[2]));
-    float* const logits = FloatOutput(info[3], "logits", input->tokens.size() * idle.config().tokenizer.codebook_size);
-    return Start(
-        info.Env(), info[3], [input, logits](Trainer& trainer) { trainer.Logits(input->view(), logits); },
-        [](Napi::Env env) { return env.Undefined(); });
-  });
+  Trainer& idle = IdleTrainer();
+  auto input = std::make_shared<const OwnedInput>(ToInput(info[0], info[1], info[2]));
+  float* const logits = FloatOutput(info[3], "logits", input->tokens.size() * idle.config().tokenizer.codebook_size);
+  return Start(
+      info.Env(), info[3],
+      [input, logits](Trainer& trainer) {
+        trainer.Logits(input->view(), logits);
+        return Nothing();
+      },
+      FromNothing);
 }
 
 void TrainerHandle::Read(const Napi::CallbackInfo& info) {
-  Translated(info.Env(), [&] {
-    const TrainerArray array = ToTrainerArray(info[0]);
-    const Parameter& parameter = IdleTrainer().layout().Find(ToText(info[1], "name"));
-    trainer().Read(array, parameter.name, {FloatOutput(info[2], "out", parameter.count), parameter.count});
-  });
+  const TrainerArray array = ToTrainerArray(info[0]);
+  const Parameter& parameter = IdleTrainer().layout().Find(ToText(info[1], "name"));
+  trainer().Read(array, parameter.name, {FloatOutput(info[2], "out", parameter.count), parameter.count});
 }
 
 void TrainerHandle::Write(const Napi::CallbackInfo& info) {
-  Translated(info.Env(), [&] {
-    const TrainerArray array = ToTrainerArray(info[0]);
-    const std::string name = ToText(info[1], "name");
-    IdleTrainer().Write(array, name, ToFloats(info[2], "values"));
-  });
+  const TrainerArray array = ToTrainerArray(info[0]);
+  const std::string name = ToText(info[1], "name");
+  IdleTrainer().Write(array, name, ToFloats(info[2], "values"));
 }
 
 Napi::Value TrainerHandle::Dispose(const Napi::CallbackInfo& info) {
-  return Translated(info.Env(), [&]() -> Napi::Value {
-    const auto deferred = Napi::Promise::Deferred::New(info.Env());
-    if (trainer_ == nullptr) {
-      deferred.Resolve(info.Env().Undefined());
-      return deferred.Promise();
-    }
-    trainer_->Stop();
-    environment_->trainers.erase(trainer_.get());
-    // The call in flight, if any, holds it too; whoever is last frees it, away from this thread.
-    const uint64_t id = environment_->Begin({.callback = {}, .deferred = deferred, .kept = {}, .core = nullptr});
-    environment_->RunInBackground([done = environment_->SettleLater(id), last = std::move(trainer_)]() mutable {
-      last->Wait();
-      last.reset();
-      done(EndResult{});
-    });
+  const auto deferred = Napi::Promise::Deferred::New(info.Env());
+  if (target() == nullptr) {
+    deferred.Resolve(info.Env().Undefined());
     return deferred.Promise();
+  }
+  target()->Stop();
+  environment_->trainers.erase(target().get());
+  // The call in flight, if any, holds it too; whoever is last frees it, away from this thread.
+  const uint64_t id = environment_->Begin({.callback = {}, .deferred = deferred, .kept = {}, .holds = {}});
+  environment_->RunInBackground([done = environment_->SettleLater(id), last = TakeTarget()]() mutable {
+    last->Wait();
+    last.reset();
+    done(Outcome{});
   });
+  return deferred.Promise();
 }
 
 }  // namespace nextscale::addon

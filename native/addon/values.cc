@@ -88,7 +88,7 @@ float* FloatOutput(Napi::Value value, const char* what, size_t count) {
   return array.Data();
 }
 
-ImageOutput ToImageOutput(Napi::Value value, size_t count) {
+Pictures ToPictures(Napi::Value value, size_t count) {
   if (value.IsTypedArray() && value.As<Napi::TypedArray>().TypedArrayType() == napi_float32_array) {
     return {.u8 = nullptr, .f32 = FloatOutput(value, "out", count)};
   }
@@ -98,12 +98,12 @@ ImageOutput ToImageOutput(Napi::Value value, size_t count) {
   return {.u8 = bytes.Data(), .f32 = nullptr};
 }
 
-uint64_t ToSeed(Napi::Value value) {
-  if (!value.IsBigInt()) ThrowType(value.Env(), "seed", "a bigint");
+uint64_t ToUint64(Napi::Value value, const char* what) {
+  if (!value.IsBigInt()) ThrowType(value.Env(), what, "a bigint");
   bool lossless = false;
-  const uint64_t seed = value.As<Napi::BigInt>().Uint64Value(&lossless);
-  NS_REQUIRE(lossless, ErrorCode::kInvalidArgument, "seed is out of range; expected 0 to 2^64 - 1");
-  return seed;
+  const uint64_t number = value.As<Napi::BigInt>().Uint64Value(&lossless);
+  NS_REQUIRE(lossless, ErrorCode::kInvalidArgument, what, " is out of range; expected 0 to 2^64 - 1");
+  return number;
 }
 
 std::vector<size_t> ToSizes(Napi::Value value, const char* what, size_t most_elements) {

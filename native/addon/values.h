@@ -9,6 +9,8 @@
 #include <string>
 #include <vector>
 
+#include "native/tokenizer/tokenizer.h"
+
 namespace nextscale::addon {
 
 constexpr size_t kMaxSafeInteger = (size_t{1} << 53) - 1;
@@ -21,7 +23,7 @@ bool ToBool(Napi::Value value, const char* what);
 double ToNumber(Napi::Value value, const char* what);
 size_t ToSize(Napi::Value value, const char* what, size_t most);  // an integer in [0, most]
 std::vector<size_t> ToSizes(Napi::Value value, const char* what, size_t most_elements);
-uint64_t ToSeed(Napi::Value value);  // a bigint in [0, 2^64)
+uint64_t ToUint64(Napi::Value value, const char* what);  // a bigint in [0, 2^64)
 
 // Copies of typed arrays.
 std::vector<int32_t> ToInt32s(Napi::Value value, const char* what);
@@ -31,11 +33,7 @@ std::vector<float> ToFloats(Napi::Value value, const char* what);
 // Throws Error(kInvalidArgument) unless it has exactly `count` elements.
 int32_t* Int32Output(Napi::Value value, const char* what, size_t count);
 float* FloatOutput(Napi::Value value, const char* what, size_t count);
-struct ImageOutput {
-  uint8_t* u8 = nullptr;  // Uint8ClampedArray
-  float* f32 = nullptr;   // Float32Array
-};
-ImageOutput ToImageOutput(Napi::Value value, size_t count);
+Pictures ToPictures(Napi::Value value, size_t count);  // a Uint8ClampedArray or a Float32Array
 
 void RequireCount(const char* what, size_t found, size_t expected);
 

@@ -12,7 +12,8 @@
 #include <span>
 #include <vector>
 
-#include "native/generate/engine.h"
+#include "native/generate/results.h"
+#include "native/generate/stats.h"
 #include "native/tokenizer/scale_schedule.h"
 
 namespace nextscale {

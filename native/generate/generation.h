@@ -1,22 +1,23 @@
 // The state of one generation, from its request to its release.
 //
-// Three kinds of fields: constant ones; those that other threads may read or change (under the scheduler's lock); and
-// those that only the engine thread touches.
+// It has three kinds of state, and the types say who may touch them: what is constant, or atomic, is everybody's;
+// SharedSide is reached with the scheduler's lock in hand only; EngineSide belongs to the engine's thread.
 #pragma once
 
-#include <atomic>
 #include <chrono>
 #include <cstdint>
 #include <memory>
+#include <mutex>
 #include <span>
 #include <vector>
 
+#include "native/base/cancel.h"
 #include "native/cache/kv_lease.h"
-#include "native/generate/engine.h"
 #include "native/generate/fair_share.h"
+#include "native/generate/request.h"
+#include "native/generate/results.h"
 #include "native/model/modulation.h"
 #include "native/tensor/buffer.h"
-#include "native/tokenizer/scale_schedule.h"
 
 namespace nextscale {
 
@@ -32,36 +33,19 @@ enum class Stage {
   kFinished,  // on_end was called or is about to be
 };
 
-// Throws Error(kInvalidArgument): which field, what was found and what was expected.
-void CheckRequest(const Request& request, const ModelConfig& config);
+// The scheduler's lock, held. Only who has one gets at a SharedSide.
+class SchedulerLock {
+ public:
+  explicit SchedulerLock(std::mutex& mutex) : held_(mutex) {}
 
-struct Generation {
-  Generation(uint64_t generation_id, Request its_request, Listener its_listener);
+ private:
+  const std::lock_guard<std::mutex> held_;
+};
 
-  size_t num_sequences() const { return num_images * num_branches; }
-  int32_t LabelOf(size_t sequence, const ModelConfig& config) const {
-    return sequence < num_images ? request.labels[sequence] : static_cast<int32_t>(config.transformer.num_classes);
-  }
-
-  // Allocates all that its scales need and computes its modulations; the lease is made by the scheduler.
-  void Prepare(Backend& backend, const TransformerWeights& weights, const ModelConfig& config);
-  // Frees all but f_hat.
-  void Shrink();
-
-  // Constant.
-  const uint64_t id;
-  const Request request;
-  const Listener listener;
-  const size_t num_images;
-  const size_t num_branches;  // 1 when guidance is 0 at every scale
-  const Clock::time_point arrival = Clock::now();
-
-  std::atomic<bool> cancelled{false};
-
-  // Under the scheduler's lock.
+// What several threads read or change.
+struct SharedSide {
   Stage stage = Stage::kWaiting;
   bool released = false;
-  EndResult invalid;                 // not ok: the request cannot run
   std::vector<size_t> depths;        // of every scale: the plan as it stands; ceilings when there is a deadline
   std::vector<DepthReason> reasons;  // kPlan or kSet
   size_t next_scale = 0;             // first scale that has not begun
@@ -69,8 +53,10 @@ struct Generation {
   size_t reserved = 0;               // slots
   FairShare::Account account;
   std::unique_ptr<KvLease> lease;
+};
 
-  // Engine thread only.
+// What the engine's thread alone works with.
+struct EngineSide {
   struct Scale {  // the one that runs
     size_t index = 0, depth = 0;
     std::span<const uint32_t> blocks;  // of that depth
@@ -81,8 +67,9 @@ struct Generation {
     ScaleResult result;                        // filled image by image
   };
   Scale scale;
-  std::vector<ScaleResult> results;  // of scales that have not begun: storage of the right sizes
   bool in_scale = false;
+  const KvLease* lease = nullptr;     // the shared side's
+  std::vector<ScaleResult> results;   // of scales that have not begun: storage of the right sizes
   Clock::time_point start, last_end;  // of running; of the scale before
   double load = 1;                    // wall time per cost
   std::unique_ptr<Modulations> modulations;
@@ -95,5 +82,43 @@ struct Generation {
   Buffer losses;  // f32 [B, side²], when asked for
   Buffer logits;  // f32 [B, side², V], when captured
 };
+
+class Generation {
+ public:
+  Generation(uint64_t generation_id, Request its_request, Listener its_listener);
+
+  size_t num_sequences() const { return num_images * num_branches; }
+  int32_t LabelOf(size_t sequence, const ModelConfig& config) const {
+    return sequence < num_images ? request.labels[sequence] : static_cast<int32_t>(config.transformer.num_classes);
+  }
+  // The given tokens of an image from `first_token` on; null when the request gives none at all.
+  const int32_t* GivenTokens(size_t image, size_t first_token, const ModelConfig& config) const {
+    return request.given_tokens.empty() ? nullptr
+                                        : request.given_tokens.data() + image * config.num_tokens() + first_token;
+  }
+
+  // The engine's thread. Allocates all that its scales need and computes its modulations; the lease is made by the
+  // scheduler.
+  void Prepare(Backend& backend, const TransformerWeights& weights, const ModelConfig& config);
+  // Likewise; frees all but f_hat.
+  void Shrink();
+
+  const uint64_t id;
+  const Request request;
+  const Listener listener;
+  const size_t num_images;
+  const size_t num_branches;  // 1 when guidance is 0 at every scale
+  const Clock::time_point arrival = Clock::now();
+  CancelFlag cancelled;
+
+  SharedSide& shared(const SchedulerLock&) { return shared_; }
+  const SharedSide& shared(const SchedulerLock&) const { return shared_; }
+  EngineSide engine;
+
+ private:
+  SharedSide shared_;
+};
+
+using GenerationPtr = std::shared_ptr<Generation>;
 
 }  // namespace nextscale

@@ -4,7 +4,7 @@
 #include <cmath>
 #include <limits>
 
-#include "native/generate/outcome.h"
+#include "native/base/error.h"
 
 namespace nextscale {
 
@@ -19,80 +19,105 @@ Stepper::Stepper(Backend& backend, const ModelConfig& config, Transformer& trans
   samples_.reserve(transformer.max_rows());
 }
 
-void Stepper::Run(const std::vector<Unit>& units, std::vector<Scheduler::Ended>& failed) {
-  const Clock::time_point begin = Clock::now();
+void Stepper::Compose(const std::vector<Unit>& units) {
   batch_.Clear();
   for (const Unit& unit : units) AddGroup(unit);
+}
+
+void Stepper::Forward() {
   transformer_.Run(batch_);
   transformer_.Head(batch_);
-  // A unit that fails or was cancelled is inactive from there on.
-  const auto each_active = [&](const auto& task) {
-    for (size_t i = 0; i < units.size(); ++i) {
-      if (!batch_.groups[i].active) continue;
-      try {
-        task(units[i], batch_.groups[i]);
-      } catch (const Error& error) {
-        if (error.code() == ErrorCode::kDeviceLost) throw;
-        batch_.groups[i].active = false;
-        failed.push_back({units[i].generation, FromCurrentException()});
-      }
-    }
-  };
-  each_active([&](const Unit& unit, BatchGroup& group) {
-    if (unit.generation->cancelled.load(std::memory_order_relaxed)) {
+}
+
+template <typename Task>
+void Stepper::EachActive(const std::vector<Unit>& units, std::vector<Scheduler::Ended>& failed, const Task& task) {
+  for (size_t i = 0; i < units.size(); ++i) {
+    BatchGroup& group = batch_.groups[i];
+    if (!group.active) continue;
+    try {
+      task(units[i], group);
+    } catch (const Error& error) {
+      if (error.code() == ErrorCode::kDeviceLost) throw;
       group.active = false;
-    } else {
-      Issue(unit, group);
+      failed.push_back({units[i].generation, GenerationEnd{FromCurrentException()}});
     }
+  }
+}
+
+void Stepper::ChooseTokens(const std::vector<Unit>& units, std::vector<Scheduler::Ended>& failed) {
+  EachActive(units, failed, [&](const Unit& unit, BatchGroup& group) {
+    Generation& generation = *unit.generation;
+    group.active = !generation.cancelled.IsSet();
+    if (!group.active) return;
+    Draw(unit, group);
+    if (!generation.request.given_tokens.empty()) TakeGiven(unit);
+    if (generation.request.losses) Losses(unit, group);
+    const size_t num_tokens = schedule_.tokens[generation.engine.scale.index], first = unit.first_image * num_tokens;
+    backend_.Download(generation.engine.scale.result.tokens.data() + first,
+                      generation.engine.tokens.as<int32_t>() + first, unit.num_images * num_tokens * sizeof(int32_t));
   });
+}
+
+void Stepper::GrowLatents(const std::vector<Unit>& units, std::vector<Scheduler::Ended>& failed) {
+  EachActive(units, failed, [&](const Unit& unit, BatchGroup&) { AddToLatent(unit); });
+}
+
+void Stepper::Settle(const std::vector<Unit>& units, std::vector<Scheduler::Ended>& failed) {
   backend_.Wait();
-  each_active([&](const Unit& unit, BatchGroup&) { Finish(unit); });
-  // Every generation's share of the time: its rows at every block, and one more for head, draw and latent.
-  const double elapsed = MsSince(begin);
+  EachActive(units, failed, [&](const Unit& unit, BatchGroup&) {
+    CheckFinite(unit);
+    unit.generation->engine.scale.images_done += unit.num_images;
+  });
+}
+
+void Stepper::ShareTime(const std::vector<Unit>& units, double ms) const {
   const auto weight = [&](const BatchGroup& group) {
     return static_cast<double>(group.num_sequences() * schedule_.tokens[group.scale_index] * (group.blocks.size() + 1));
   };
   double total = 0;
   for (const BatchGroup& group : batch_.groups) total += weight(group);
   for (size_t i = 0; i < units.size(); ++i) {
-    units[i].generation->scale.step_ms += elapsed;
-    units[i].generation->scale.cost_ms += elapsed * weight(batch_.groups[i]) / total;
+    EngineSide::Scale& scale = units[i].generation->engine.scale;
+    scale.step_ms += ms;
+    scale.cost_ms += ms * weight(batch_.groups[i]) / total;
   }
 }
 
 void Stepper::AddGroup(const Unit& unit) {
   Generation& generation = *unit.generation;
-  Generation::Scale& scale = generation.scale;
+  EngineSide& engine = generation.engine;
+  const EngineSide::Scale& scale = engine.scale;
   const size_t num_tokens = schedule_.tokens[scale.index];
   if (generation.request.capture) PrepareCapture(generation);
 
   BatchGroup group;
   group.scale_index = scale.index;
   group.blocks = scale.blocks;
-  group.lease = generation.lease.get();
-  group.modulations = generation.modulations.get();
+  group.lease = engine.lease;
+  group.modulations = engine.modulations.get();
   group.cancelled = &generation.cancelled;
   if (scale.index > 0) {
     const size_t image_numbers = num_tokens * config_.tokenizer.code_dim;
-    group.input = generation.inputs[scale.index % 2].data() +
+    group.input = engine.inputs[scale.index % 2].data() +
                   unit.first_image * image_numbers * DTypeBytes(backend_.activation_dtype());
   }
   group.first_sequence = batch_.sequences.size();
   group.num_images = unit.num_images;
   group.num_branches = generation.num_branches;
   if (generation.request.capture) {
-    group.hidden = scale.result.hidden.data();
+    group.hidden = engine.scale.result.hidden.data();
     group.hidden_sequences = generation.num_sequences();
   }
-  // Forced tokens need logits for their losses or the record; the unconditional branch only where guidance is not 0.
-  const bool draws = generation.request.forced_tokens.empty() || generation.request.capture;
+  // Logits are needed for tokens that are drawn, for losses and for the record; those of the unconditional branch only
+  // where guidance is not 0.
   for (size_t branch = 0; branch < generation.num_branches; ++branch) {
     for (size_t image = 0; image < unit.num_images; ++image) {
       BatchSequence sequence;
       sequence.lease_sequence = branch * generation.num_images + unit.first_image + image;
       sequence.label = generation.LabelOf(sequence.lease_sequence, config_);
-      sequence.label_index = generation.label_index[sequence.lease_sequence];
+      sequence.label_index = engine.label_index[sequence.lease_sequence];
       sequence.x_row = batch_.num_rows;
+      const bool draws = Draws(generation, unit.first_image + image);
       sequence.needs_logits =
           branch == 0 ? draws || generation.request.losses : draws && generation.request.guidance[scale.index] != 0;
       batch_.sequences.push_back(sequence);
@@ -102,46 +127,41 @@ void Stepper::AddGroup(const Unit& unit) {
   batch_.groups.push_back(group);
 }
 
+bool Stepper::Draws(const Generation& generation, size_t image) const {
+  const size_t scale_index = generation.engine.scale.index;
+  return generation.request.capture || AnyDrawn(generation.GivenTokens(image, schedule_.offsets[scale_index], config_),
+                                                schedule_.tokens[scale_index]);
+}
+
 void Stepper::PrepareCapture(Generation& generation) const {
-  ScaleResult& result = generation.scale.result;
-  const size_t scale_index = generation.scale.index, num_tokens = schedule_.tokens[scale_index];
-  const size_t num_images = generation.num_images;
-  result.logits.resize(num_images * num_tokens * config_.tokenizer.codebook_size);
-  result.hidden.resize((1 + generation.scale.blocks.size()) * generation.num_sequences() * num_tokens *
-                       config_.transformer.width);
-  if (scale_index + 1 < schedule_.num_scales()) {
-    result.next_input.resize(num_images * schedule_.tokens[scale_index + 1] * config_.tokenizer.code_dim);
+  EngineSide::Scale& scale = generation.engine.scale;
+  const size_t num_tokens = schedule_.tokens[scale.index], num_images = generation.num_images;
+  scale.result.logits.resize(num_images * num_tokens * config_.tokenizer.codebook_size);
+  scale.result.hidden.resize((1 + scale.blocks.size()) * generation.num_sequences() * num_tokens *
+                             config_.transformer.width);
+  if (scale.index + 1 < schedule_.num_scales()) {
+    scale.result.next_input.resize(num_images * schedule_.tokens[scale.index + 1] * config_.tokenizer.code_dim);
   }
 }
 
-void Stepper::Issue(const Unit& unit, const BatchGroup& group) {
-  Generation& generation = *unit.generation;
-  const Request& request = generation.request;
-  if (request.forced_tokens.empty() || request.capture) Draw(unit, group);
-  if (!request.forced_tokens.empty()) Force(unit);
-  if (request.losses) Losses(unit, group);
-  AddToLatent(unit);
-  if (!request.forced_tokens.empty()) return;
-  const size_t num_tokens = schedule_.tokens[generation.scale.index], first = unit.first_image * num_tokens;
-  backend_.Download(generation.scale.result.tokens.data() + first, generation.tokens.as<int32_t>() + first,
-                    unit.num_images * num_tokens * sizeof(int32_t));
-}
-
+// All tokens of an image are drawn when any is: a draw is keyed by its token, so what is given changes no other one.
 void Stepper::Draw(const Unit& unit, const BatchGroup& group) {
   Generation& generation = *unit.generation;
   const Request& request = generation.request;
-  const Generation::Scale& scale = generation.scale;
-  const size_t num_tokens = schedule_.tokens[scale.index], codebook_size = config_.tokenizer.codebook_size;
+  EngineSide& engine = generation.engine;
+  const size_t scale_index = engine.scale.index;
+  const size_t num_tokens = schedule_.tokens[scale_index], codebook_size = config_.tokenizer.codebook_size;
   samples_.clear();
   for (size_t i = 0; i < unit.num_images; ++i) {
     const size_t image = unit.first_image + i;
+    if (!Draws(generation, image)) continue;
     SampleArgs args;
-    args.tokens = generation.tokens.as<int32_t>() + image * num_tokens;
+    args.tokens = engine.tokens.as<int32_t>() + image * num_tokens;
     args.cond = transformer_.logits(batch_.sequences[group.first_sequence + i].logits_row);
     args.stride = transformer_.logits_stride();
     args.num_tokens = num_tokens;
     args.codebook_size = codebook_size;
-    args.guidance = request.guidance[scale.index];
+    args.guidance = request.guidance[scale_index];
     if (args.guidance != 0) {
       const BatchSequence& uncond = batch_.sequences[group.first_sequence + group.num_images + i];
       args.uncond = transformer_.logits(uncond.logits_row);
@@ -150,63 +170,70 @@ void Stepper::Draw(const Unit& unit, const BatchGroup& group) {
     args.top_p = request.top_p;
     args.seed = request.seed;
     args.image = request.first_image + image;
-    args.scale_index = static_cast<uint32_t>(scale.index);
-    if (request.capture) args.logits_out = generation.logits.as<float>() + image * num_tokens * codebook_size;
+    args.scale_index = static_cast<uint32_t>(scale_index);
+    if (request.capture) args.logits_out = engine.logits.as<float>() + image * num_tokens * codebook_size;
     samples_.push_back(args);
   }
+  if (samples_.empty()) return;
   backend_.Sample(samples_);
   if (!request.capture) return;
   const size_t numbers = num_tokens * codebook_size, first = unit.first_image * numbers;
-  backend_.Download(generation.scale.result.logits.data() + first, generation.logits.as<float>() + first,
+  backend_.Download(engine.scale.result.logits.data() + first, engine.logits.as<float>() + first,
                     unit.num_images * numbers * sizeof(float));
 }
 
-void Stepper::Force(const Unit& unit) const {
-  Generation& generation = *unit.generation;
-  const size_t num_tokens = schedule_.tokens[generation.scale.index];
+// Run by run over what was drawn, if anything was.
+void Stepper::TakeGiven(const Unit& unit) const {
+  const Generation& generation = *unit.generation;
+  const size_t scale_index = generation.engine.scale.index, num_tokens = schedule_.tokens[scale_index];
   for (size_t image = unit.first_image; image < unit.first_image + unit.num_images; ++image) {
-    const int32_t* const forced = generation.request.forced_tokens.data() + image * schedule_.num_tokens +
-                                  schedule_.offsets[generation.scale.index];
-    std::copy_n(forced, num_tokens, generation.scale.result.tokens.data() + image * num_tokens);
-    backend_.Upload(generation.tokens.as<int32_t>() + image * num_tokens, forced, num_tokens * sizeof(int32_t));
+    const int32_t* const given = generation.GivenTokens(image, schedule_.offsets[scale_index], config_);
+    const int32_t* const end = given + num_tokens;
+    const auto is_draw = [](int32_t token) { return token == Request::kDraw; };
+    for (const int32_t* first = std::find_if_not(given, end, is_draw); first != end;) {
+      const int32_t* const last = std::find_if(first, end, is_draw);
+      int32_t* const place = generation.engine.tokens.as<int32_t>() + image * num_tokens + (first - given);
+      backend_.Upload(place, first, static_cast<size_t>(last - first) * sizeof(int32_t));
+      first = std::find_if_not(last, end, is_draw);
+    }
   }
 }
 
 void Stepper::Losses(const Unit& unit, const BatchGroup& group) {
-  Generation& generation = *unit.generation;
-  const size_t num_tokens = schedule_.tokens[generation.scale.index], first = unit.first_image * num_tokens;
+  EngineSide& engine = unit.generation->engine;
+  const size_t num_tokens = schedule_.tokens[engine.scale.index], first = unit.first_image * num_tokens;
   CrossEntropyArgs args;  // logits of a unit's conditional sequences lie one after the other
   args.logits = transformer_.logits(batch_.sequences[group.first_sequence].logits_row);
   args.stride = transformer_.logits_stride();
   args.num_rows = unit.num_images * num_tokens;
   args.codebook_size = config_.tokenizer.codebook_size;
-  args.targets = generation.tokens.as<int32_t>() + first;
-  args.losses = generation.losses.as<float>() + first;
+  args.targets = engine.tokens.as<int32_t>() + first;
+  args.losses = engine.losses.as<float>() + first;
   backend_.CrossEntropy(args);
-  backend_.Download(generation.scale.result.losses.data() + first, args.losses, args.num_rows * sizeof(float));
+  backend_.Download(engine.scale.result.losses.data() + first, args.losses, args.num_rows * sizeof(float));
 }
 
 void Stepper::AddToLatent(const Unit& unit) {
-  Generation& generation = *unit.generation;
-  const size_t scale_index = generation.scale.index, code_dim = config_.tokenizer.code_dim;
-  float* const f_hat = generation.f_hat.as<float>() + unit.first_image * code_dim * config_.side() * config_.side();
-  const int32_t* const tokens = generation.tokens.as<int32_t>() + unit.first_image * schedule_.tokens[scale_index];
+  EngineSide& engine = unit.generation->engine;
+  const size_t scale_index = engine.scale.index, code_dim = config_.tokenizer.code_dim;
+  float* const f_hat = engine.f_hat.as<float>() + unit.first_image * config_.tokenizer.latent_numbers();
+  const int32_t* const tokens = engine.tokens.as<int32_t>() + unit.first_image * schedule_.tokens[scale_index];
   quantizer_.AddScale(scale_index, tokens, f_hat, unit.num_images);
   if (scale_index + 1 == schedule_.num_scales()) return;
   const size_t bytes = schedule_.tokens[scale_index + 1] * code_dim * DTypeBytes(backend_.activation_dtype());
-  std::byte* const input = generation.inputs[(scale_index + 1) % 2].data() + unit.first_image * bytes;
+  std::byte* const input = engine.inputs[(scale_index + 1) % 2].data() + unit.first_image * bytes;
   quantizer_.NextInput(scale_index + 1, f_hat, input, unit.num_images);
-  if (!generation.request.capture) return;
+  if (!unit.generation->request.capture) return;
   const size_t numbers = unit.num_images * schedule_.tokens[scale_index + 1] * code_dim;
   std::vector<std::byte> captured(unit.num_images * bytes);
   backend_.Download(captured.data(), input, captured.size());
   backend_.Wait();
-  WidenToFloat(generation.scale.result.next_input.data() + unit.first_image * (numbers / unit.num_images),
-               captured.data(), backend_.activation_dtype(), numbers);
+  WidenToFloat(engine.scale.result.next_input.data() + unit.first_image * (numbers / unit.num_images), captured.data(),
+               backend_.activation_dtype(), numbers);
 }
 
-void Stepper::Finish(const Unit& unit) {
-  Generation::Scale& scale = unit.generation->scale;
+void Stepper::CheckFinite(const Unit& unit) const {
+  const EngineSide::Scale& scale = unit.generation->engine.scale;
   const size_t num_tokens = schedule_.tokens[scale.index], count = unit.num_images * num_tokens;
   const int32_t* const tokens = scale.result.tokens.data() + unit.first_image * num_tokens;
   bool finite = std::all_of(tokens, tokens + count, [](int32_t token) { return token >= 0; });
@@ -216,7 +243,6 @@ void Stepper::Finish(const Unit& unit) {
   }
   NS_REQUIRE(finite, ErrorCode::kNotFinite, "logits of scale ", scale.index,
              " hold NaN or infinity; the weights may be broken");
-  scale.images_done += unit.num_images;
 }
 
 BlockCost Stepper::MeasureBlock() {

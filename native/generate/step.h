@@ -1,5 +1,5 @@
-// One step: the units that the scheduler collected run as one batch, and every image draws its tokens and grows its
-// f_hat.
+// One step's arithmetic: the units that the scheduler collected run as one batch, and every image gets its tokens and
+// grows its f_hat. Engine::Impl::Step tells the story; these are its verbs.
 #pragma once
 
 #include <vector>
@@ -10,28 +10,43 @@
 
 namespace nextscale {
 
+// The verbs are called in the order in which they stand here, with the same units. A unit whose generation was
+// cancelled on the way is left unfinished; one that fails ends up in `failed`; the others go on. What concerns the
+// batch as a whole throws.
 class Stepper {
  public:
   Stepper(Backend& backend, const ModelConfig& config, Transformer& transformer, Quantizer& quantizer);
 
-  // Runs the batch. Units whose generation was cancelled on the way are left unfinished. A generation whose logits are
-  // not finite ends up in `failed`, the others go on. Throws on failures of the batch as a whole.
-  void Run(const std::vector<Unit>& units, std::vector<Scheduler::Ended>& failed);
+  // The rows of all units, as one ragged batch.
+  void Compose(const std::vector<Unit>& units);
+  // Embeds them, runs every block for those whose subnet has it, and the head where logits are needed.
+  void Forward();
+  // The tokens of this scale: those that are given, and one draw for each of the others; losses where wanted.
+  void ChooseTokens(const std::vector<Unit>& units, std::vector<Scheduler::Ended>& failed);
+  // Adds their code vectors to f_hat, and makes the next scale's input of it.
+  void GrowLatents(const std::vector<Unit>& units, std::vector<Scheduler::Ended>& failed);
+  // Waits for the device; a result that is not finite is a failure, the others are counted as done.
+  void Settle(const std::vector<Unit>& units, std::vector<Scheduler::Ended>& failed);
+  // Charges every unit its share of the time: its rows at every block, and one more for head, draw and latent.
+  void ShareTime(const std::vector<Unit>& units, double ms) const;
+
   size_t num_rows() const { return batch_.num_rows; }
 
   // Times a linear layer at two batch sizes and scales to a whole block.
   BlockCost MeasureBlock();
 
  private:
+  // Runs task(unit, group) for every unit that is still active.
+  template <typename Task>
+  void EachActive(const std::vector<Unit>& units, std::vector<Scheduler::Ended>& failed, const Task& task);
   void AddGroup(const Unit& unit);
   void PrepareCapture(Generation& generation) const;
-  // What follows the head, in order: issued for each unit; then one Wait; then the results are looked at.
-  void Issue(const Unit& unit, const BatchGroup& group);
+  bool Draws(const Generation& generation, size_t image) const;  // any token of an image at the scale that runs
   void Draw(const Unit& unit, const BatchGroup& group);
-  void Force(const Unit& unit) const;
+  void TakeGiven(const Unit& unit) const;
   void Losses(const Unit& unit, const BatchGroup& group);
   void AddToLatent(const Unit& unit);
-  void Finish(const Unit& unit);
+  void CheckFinite(const Unit& unit) const;
 
   const ModelConfig config_;
   const ScaleSchedule schedule_;

@@ -77,7 +77,7 @@ void Transformer::Gather(Batch& batch, size_t block_index) {
   attention_.clear();
   size_t compact_row = 0;
   for (BatchGroup& group : batch.groups) {
-    if (group.active && group.cancelled->load(std::memory_order_relaxed)) group.active = false;
+    if (group.active && group.cancelled->IsSet()) group.active = false;
     if (!group.active || group.num_done == group.blocks.size() || group.blocks[group.num_done] != block_index) continue;
     const size_t num_rows = schedule_.tokens[group.scale_index];
     for (size_t i = 0; i < group.num_sequences(); ++i) {

@@ -5,12 +5,12 @@
 // groups; a row's result does not depend on who else is in the batch (the ops promise it).
 #pragma once
 
-#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <span>
 #include <vector>
 
+#include "native/base/cancel.h"
 #include "native/cache/kv_lease.h"
 #include "native/model/block.h"
 #include "native/model/modulation.h"
@@ -32,7 +32,7 @@ struct BatchGroup {
   std::span<const uint32_t> blocks;  // the subnet at this scale
   const KvLease* lease = nullptr;    // has begun this scale
   const Modulations* modulations = nullptr;
-  const std::atomic<bool>* cancelled = nullptr;
+  const CancelFlag* cancelled = nullptr;
   const void* input = nullptr;   // activations [images, side², E]; null at scale 0, where the label is the input
   size_t first_sequence = 0;     // in the batch: conditional branches of all images, then unconditional ones
   size_t num_images = 0, num_branches = 1;

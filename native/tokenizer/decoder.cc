@@ -27,7 +27,7 @@ Decoder::Decoder(Backend& backend, const TokenizerConfig& config, const TensorTa
   chain_.Allocate();
 }
 
-void Decoder::Decode(const float* f_hat, float* planar, uint8_t* bytes, const std::function<bool()>& cancelled) {
+void Decoder::Decode(const float* f_hat, float* planar, uint8_t* bytes, const CancelFlag* cancelled) {
   const Map in = chain_.input();
   backend_.AreaDown({.out = in.data,
                      .out_dtype = in.dtype,

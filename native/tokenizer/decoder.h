@@ -2,8 +2,8 @@
 #pragma once
 
 #include <cstdint>
-#include <functional>
 
+#include "native/base/cancel.h"
 #include "native/tokenizer/config.h"
 #include "native/tokenizer/layers.h"
 
@@ -16,8 +16,8 @@ class Decoder {
 
   // (clamp(decoder(post_quant_conv(f_hat)), -1, 1) + 1) / 2 as f32 planar [3, S, S], or times 255 and rounded as bytes
   // [S, S, 3]; S = image_side, one of the two is null. f_hat [P², E].
-  // `cancelled` (may be empty) is polled between layers; throws Error(kAborted).
-  void Decode(const float* f_hat, float* planar, uint8_t* bytes, const std::function<bool()>& cancelled = {});
+  // `cancelled` (may be null) is polled between layers; throws Error(kAborted).
+  void Decode(const float* f_hat, float* planar, uint8_t* bytes, const CancelFlag* cancelled = nullptr);
 
  private:
   Backend& backend_;

@@ -27,7 +27,7 @@ Encoder::Encoder(Backend& backend, const TokenizerConfig& config, const TensorTa
   chain_.Allocate();
 }
 
-void Encoder::Encode(const float* pixels, float* f, const std::function<bool()>& cancelled) {
+void Encoder::Encode(const float* pixels, float* f, const CancelFlag* cancelled) {
   const Map in = chain_.input();
   backend_.ImageToMap({.map = in.data,
                        .dtype = in.dtype,

@@ -1,8 +1,7 @@
 // Image → f (reference: quant_conv(Encoder.forward)). Tensors: "vae.encoder.*", "vae.quant_conv.*".
 #pragma once
 
-#include <functional>
-
+#include "native/base/cancel.h"
 #include "native/tokenizer/config.h"
 #include "native/tokenizer/layers.h"
 
@@ -14,8 +13,8 @@ class Encoder {
   Encoder(Backend& backend, const TokenizerConfig& config, const TensorTable& tensors);
 
   // f [P², E] = quant_conv(encoder(pixels)); pixels [3, S, S] in [-1, 1].
-  // `cancelled` (may be empty) is polled between layers; throws Error(kAborted).
-  void Encode(const float* pixels, float* f, const std::function<bool()>& cancelled = {});
+  // `cancelled` (may be null) is polled between layers; throws Error(kAborted).
+  void Encode(const float* pixels, float* f, const CancelFlag* cancelled = nullptr);
 
  private:
   Backend& backend_;

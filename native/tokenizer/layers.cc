@@ -339,9 +339,9 @@ void LayerChain::Allocate() {
 
 Map LayerChain::input() const { return At(first_, memory_, 0); }
 
-Map LayerChain::Run(const std::function<bool()>& cancelled) {
+Map LayerChain::Run(const CancelFlag* cancelled) {
   for (const auto& layer : layers_) {
-    NS_REQUIRE(!cancelled || !cancelled(), ErrorCode::kAborted, "cancelled");
+    if (cancelled != nullptr) cancelled->Check();
     layer->Forward(backend_, memory_);
   }
   return At(current_, memory_, current_index_);

@@ -6,11 +6,11 @@
 #pragma once
 
 #include <array>
-#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
 
+#include "native/base/cancel.h"
 #include "native/ops/backend.h"
 #include "native/tensor/tensor_table.h"
 #include "native/tokenizer/weights.h"
@@ -58,9 +58,9 @@ class LayerChain {
 
   // The first map, to be filled before each Run.
   Map input() const;
-  // Returns the last map, valid until the next Run. `cancelled` (may be empty) is polled before each layer;
+  // Returns the last map, valid until the next Run. `cancelled` (may be null) is polled before each layer;
   // throws Error(kAborted).
-  Map Run(const std::function<bool()>& cancelled);
+  Map Run(const CancelFlag* cancelled);
 
   size_t channels() const { return current_.channels; }
 

@@ -2,15 +2,21 @@
 #pragma once
 
 #include <cstdint>
-#include <functional>
 #include <memory>
 
+#include "native/base/cancel.h"
 #include "native/tokenizer/decoder.h"
 #include "native/tokenizer/encoder.h"
 #include "native/tokenizer/quantizer.h"
 #include "native/tokenizer/scale_schedule.h"
 
 namespace nextscale {
+
+// Where pictures go: u8 [count, S, S, 3] or f32 [count, 3, S, S] in [0, 1]; exactly one is not null.
+struct Pictures {
+  uint8_t* u8 = nullptr;
+  float* f32 = nullptr;
+};
 
 // Holds its workspace: one thread at a time, which also issues all other ops to the backend. Throws Error(kAborted)
 // from a call whose `cancelled` says so between two layers.
@@ -23,19 +29,17 @@ class Tokenizer {
   const TokenizerConfig& config() const { return config_; }
   Quantizer& quantizer() { return quantizer_; }
 
-  // Image `image` of u8 [.., S, S, 3] or f32 [.., 3, S, S], from f_hat in the device's memory; all else here is the
-  // host's. Throws Error(kAborted) when cancelled.
-  void Decode(const float* f_hat, size_t image, uint8_t* u8, float* f32, const std::function<bool()>& cancelled);
-  void DecodeTokens(const int32_t* tokens, size_t image, uint8_t* u8, float* f32,
-                    const std::function<bool()>& cancelled);
+  // Picture `image` of `out`, from f_hat in the device's memory; all else here is the host's.
+  void Decode(const float* f_hat, size_t image, Pictures out, const CancelFlag& cancelled);
+  void DecodeTokens(const int32_t* tokens, size_t image, Pictures out, const CancelFlag& cancelled);
   // pixels [3, S, S] in [-1, 1] -> tokens [num_tokens]
-  void Encode(const float* pixels, int32_t* tokens, const std::function<bool()>& cancelled);
+  void Encode(const float* pixels, int32_t* tokens, const CancelFlag& cancelled);
   // f [E, P, P], f_hats [scales, E, P, P]
-  void EncodeTrace(const float* pixels, float* f, float* f_hats, const std::function<bool()>& cancelled);
+  void EncodeTrace(const float* pixels, float* f, float* f_hats, const CancelFlag& cancelled);
 
  private:
   Encoder& encoder();
-  void EncodeOnDevice(const float* pixels, const std::function<bool()>& cancelled);  // into latent_ and tokens_
+  void EncodeOnDevice(const float* pixels, const CancelFlag& cancelled);  // into latent_ and tokens_
 
   const TokenizerConfig config_;
   const ScaleSchedule schedule_;

@@ -45,6 +45,7 @@ test("cpuInfo", () => {
 test("a model, its statistics and its pool", () => {
   const { native } = model[internal];
   expect(properties(native)).toEqual(members("NativeModel"));
+  expect(properties(native.tokenizer)).toEqual(members("NativeTokenizer"));
   expect(properties(native.stats())).toEqual(members("NativeStats"));
   expect(properties(native.stats().pool)).toEqual(members("NativePoolStats"));
 });
@@ -67,7 +68,7 @@ test("a generation, its scale events and its end", async () => {
       keepDroppedCache: false,
       wait: true,
       preview: "none" as const,
-      forcedTokens: null,
+      givenTokens: null,
       losses: false,
       capture: false,
     };

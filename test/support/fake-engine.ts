@@ -7,10 +7,12 @@ import { Model } from "../../lib/model/model.js";
 import type {
   NativeEndEvent,
   NativeGeneration,
+  NativeJob,
   NativeModel,
   NativeRequest,
   NativeScaleEvent,
   NativeStats,
+  NativeTokenizer,
 } from "../../lib/native/contract.js";
 import type { Architecture } from "../../lib/values/architecture.js";
 
@@ -39,7 +41,8 @@ const END: NativeEndEvent = { type: "end", code: null, message: "", neededBytes:
 
 export type Failure = Partial<NativeEndEvent> & { code: string };
 
-export class FakeEngine implements NativeModel {
+export class FakeEngine implements NativeModel, NativeTokenizer {
+  readonly tokenizer: NativeTokenizer = this;
   readonly log: string[] = [];
   readonly requests: NativeRequest[] = [];
   /** Ends the next generation with this instead of its scale `failAt`. */
@@ -97,32 +100,40 @@ export class FakeEngine implements NativeModel {
         this.log.push("cancel");
         stop();
       },
-      decode: async (out) => {
-        this.log.push("decode");
-        await new Promise((resolve) => setTimeout(resolve, this.decodeMs));
-        const size = out.length / request.labels.length;
-        request.labels.forEach((label, image) => {
-          out.fill(label, image * size, (image + 1) * size);
-        });
-      },
+      decode: (out) =>
+        this.#job(async () => {
+          this.log.push("decode");
+          await new Promise((resolve) => setTimeout(resolve, this.decodeMs));
+          const size = out.length / request.labels.length;
+          request.labels.forEach((label, image) => {
+            out.fill(label, image * size, (image + 1) * size);
+          });
+        }),
     };
   }
 
-  async decode(tokens: Int32Array, out: Uint8ClampedArray | Float32Array): Promise<void> {
+  decode(tokens: Int32Array, out: Uint8ClampedArray | Float32Array): NativeJob {
     const size = out.length / (tokens.length / ARCHITECTURE.numTokens);
     for (let i = 0; i * size < out.length; i++) out.fill(tokens[i * ARCHITECTURE.numTokens]!, i * size, (i + 1) * size);
+    return this.#job();
   }
 
-  async encode(pixels: Float32Array, tokens: Int32Array): Promise<void> {
+  encode(pixels: Float32Array, tokens: Int32Array): NativeJob {
     tokens.fill(Math.round((pixels[0]! + 1) * 2));
+    return this.#job();
   }
 
   /** fHat: channel e of a position is its mean red plus e; enough for a fit to be possible. */
-  async encodeTrace(pixels: Float32Array, _f: Float32Array, fHats: Float32Array): Promise<void> {
+  encodeTrace(pixels: Float32Array, _f: Float32Array, fHats: Float32Array): NativeJob {
     const last = fHats.subarray((fHats.length / ARCHITECTURE.numScales) * (ARCHITECTURE.numScales - 1));
     last.forEach((_, i) => {
       last[i] = pixels[i % pixels.length]! + Math.floor(i / 16);
     });
+    return this.#job();
+  }
+
+  #job(work: () => Promise<void> = async () => undefined): NativeJob {
+    return { done: work(), cancel: () => void this.log.push("cancel job") };
   }
 
   setPreviewMatrix(matrix: Float32Array): void {
@@ -132,7 +143,8 @@ export class FakeEngine implements NativeModel {
   stats(): NativeStats {
     const pool = { capacityBytes: 100, usedBytes: 0, peakBytes: 0, reservedBytes: 0, generations: [] };
     const scaleTimes = Float64Array.of(0, 8, 1, 0.5, 1, 8, 4, 0.75);
-    return { pool, running: this.running, waiting: 0, steps: 4, tokens: 30, busyMs: 10, maxBatchRows: 2, scaleTimes };
+    const counts = { running: this.running, waiting: 0, steps: 4, tokens: 30, jobs: 0, jobParts: 0 };
+    return { pool, ...counts, busyMs: 10, maxBatchRows: 2, scaleTimes };
   }
 
   peakBytes(depths: Int32Array, sequences: number): number {

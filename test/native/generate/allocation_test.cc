@@ -62,7 +62,7 @@ class Watch {
               if (gate != nullptr && result.index == gate_at) gate->Enter();
               after_last_ = all_allocations.load();
             },
-            [this](EndResult result) {
+            [this](GenerationEnd result) {
               ok_ = result.ok;
               std::lock_guard lock(mutex_);
               ended_ = true;
@@ -93,7 +93,7 @@ std::vector<Request> Kinds() {
   kinds.back().deadline_ms = 2;
   kinds.back().deadline_depths = {2, 4, 6};
   kinds.push_back(Simple({3, 3}, 7, {6, 4, 4, 4}, 0));
-  kinds.back().forced_tokens.assign(2 * kTokens, 5);
+  kinds.back().given_tokens.assign(2 * kTokens, 5);
   kinds.back().losses = true;
   kinds.push_back(Simple({1, 0}, 8));
   kinds.back().preview = Preview::kLinear;

@@ -26,15 +26,17 @@ class Recording {
               scales_.push_back(std::move(result));
               changed_.notify_all();
             },
-            [this](EndResult result) {
+            [this](GenerationEnd result) {
               std::lock_guard lock(mutex_);
               ++ends_;
               end_ = std::move(result);
               changed_.notify_all();
             }};
   }
-  Done MakeDone() { return MakeListener().on_end; }
-  EndResult Wait(std::chrono::seconds limit = std::chrono::seconds(60)) {
+  Done MakeDone() {
+    return [on_end = MakeListener().on_end](Outcome outcome) { on_end(GenerationEnd{std::move(outcome)}); };
+  }
+  GenerationEnd Wait(std::chrono::seconds limit = std::chrono::seconds(60)) {
     std::unique_lock lock(mutex_);
     if (!changed_.wait_for(lock, limit, [&] { return ends_ > 0; })) ADD_FAILURE() << "no end";
     return end_;
@@ -61,9 +63,20 @@ class Recording {
   std::condition_variable changed_;
   std::vector<int32_t> tokens_;
   std::vector<ScaleResult> scales_;
-  EndResult end_;
+  GenerationEnd end_;
   int ends_ = 0;
 };
+
+// The code with which a call refuses; kInternal when it does not.
+template <typename Body>
+ErrorCode CodeOf(const Body& body) {
+  try {
+    body();
+  } catch (const Error& error) {
+    return error.code();
+  }
+  return ErrorCode::kInternal;
+}
 
 // Holds the engine thread inside a callback until opened.
 class Gate {

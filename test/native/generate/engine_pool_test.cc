@@ -129,7 +129,7 @@ TEST(Engine, WhatCannotStartIsRefusedWithTheDeepestFit) {
   const auto engine = Open(model, 1, 2 * (4 * 14 + 25) * kRowBytes);  // depth 4 fits
   Recording never;
   engine->Start(Simple({1}, 1), never.MakeListener());
-  const EndResult end = never.Wait();
+  const GenerationEnd end = never.Wait();
   EXPECT_EQ(end.code, ErrorCode::kPoolExhausted);
   EXPECT_EQ(end.needed_bytes, 2 * (6 * 14 + 25) * kRowBytes);
   EXPECT_EQ(end.available_bytes, 2 * (4 * 14 + 25) * kRowBytes);
@@ -181,7 +181,7 @@ TEST(Engine, CloseEndsEverythingExactlyOnce) {
       engine->Start(Simple({1}, i), recordings[i].MakeListener([&](const ScaleResult&) { gate.Enter(); }));
     }
     gate.AwaitEntered();
-    engine->Decode(std::vector<int32_t>(kTokens), 1, bytes.data(), nullptr, job.MakeDone());
+    engine->tokenizer().Decode(std::vector<int32_t>(kTokens), {bytes.data(), nullptr}, job.MakeDone());
     std::thread closer([&] { engine->Close(); });
     gate.Open();
     closer.join();
@@ -242,7 +242,7 @@ TEST(Engine, NarrowCacheFormatsGiveNearbyLogits) {
   TestModel model;
   Request request = Simple({1}, 1);
   request.capture = true;
-  request.forced_tokens.assign(kTokens, 7);
+  request.given_tokens.assign(kTokens, 7);
   std::vector<float> exact;
   for (const auto& [dtype, tolerance] : {std::pair{DType::kF32, 0.0f}, {DType::kF16, 0.02f}, {DType::kBF16, 0.15f}}) {
     const auto engine = Open(model, 1, size_t{1} << 20, dtype);

@@ -7,6 +7,7 @@
 #include <cmath>
 #include <limits>
 #include <random>
+#include <thread>
 
 #include "test/native/generate/engine_harness.h"
 
@@ -57,7 +58,7 @@ TEST(Engine, TokensDoNotDependOnCompany) {
     std::vector<Recording> recordings(mix.size());
     for (size_t i : order) engine->Start(mix[i], recordings[i].MakeListener());
     for (size_t i : order) {
-      const EndResult end = recordings[i].Wait();
+      const GenerationEnd end = recordings[i].Wait();
       ASSERT_TRUE(end.ok) << end.message;
       EXPECT_EQ(recordings[i].tokens(), expected[i]) << "request " << i << " round " << round;
     }
@@ -110,7 +111,7 @@ TEST(Engine, CancellingOneLeavesTheOthersBitIdentical) {
     if (at > 0) gate.AwaitEntered();
     engine->Cancel(id);
     gate.Open();
-    const EndResult end = victim.Wait();
+    const GenerationEnd end = victim.Wait();
     if (at > 0) {
       EXPECT_FALSE(end.ok);
       EXPECT_EQ(end.code, ErrorCode::kAborted);
@@ -127,25 +128,27 @@ TEST(Engine, CancellingOneLeavesTheOthersBitIdentical) {
   ExpectIdle(*engine);
 }
 
-TEST(Engine, BadRequestsEndThroughTheirListener) {
+TEST(Engine, BadRequestsAreRefused) {
   TestModel model;
   const auto engine = Open(model);
-  std::vector<Request> bad(7, Simple({1}, 1));
+  std::vector<Request> bad(11, Simple({1}, 1));
   bad[0].labels = {6};
   bad[1].labels = {};
   bad[2].depths = {6, 6, 6};
   bad[3].depths[1] = 1;
   bad[4].guidance[2] = std::numeric_limits<float>::quiet_NaN();
-  bad[5].forced_tokens.assign(kTokens, 32);
+  bad[5].given_tokens.assign(kTokens, 32);
   bad[6].top_k = 33;
-  for (const Request& request : bad) {
+  bad[7].given_tokens.assign(kTokens, -2);
+  bad[8].given_tokens.assign(kTokens - 1, 1);
+  bad[9].deadline_ms = std::numeric_limits<double>::infinity();
+  bad[10].deadline_depths = {4, 3};
+  for (size_t i = 0; i < bad.size(); ++i) {
     Recording recording;
-    engine->Start(request, recording.MakeListener());
-    const EndResult end = recording.Wait();
-    EXPECT_FALSE(end.ok);
-    EXPECT_EQ(end.code, ErrorCode::kInvalidArgument);
-    EXPECT_FALSE(end.message.empty());
+    EXPECT_EQ(CodeOf([&] { engine->Start(bad[i], recording.MakeListener()); }), ErrorCode::kInvalidArgument) << i;
+    EXPECT_EQ(recording.ends(), 0);
   }
+  ExpectIdle(*engine);
 }
 
 // Finite weights whose product overflows: only the generation that meets them fails.
@@ -157,7 +160,7 @@ TEST(Engine, LogitsThatAreNotFiniteFailOnlyTheirGeneration) {
   Recording broken, good;
   engine->Start(Simple({3}, 1), broken.MakeListener());
   engine->Start(Simple({1}, 1), good.MakeListener());
-  const EndResult end = broken.Wait();
+  const GenerationEnd end = broken.Wait();
   EXPECT_EQ(end.code, ErrorCode::kNotFinite);
   EXPECT_NE(end.message.find("scale 0"), std::string::npos) << end.message;
   EXPECT_TRUE(good.Wait().ok);
@@ -175,8 +178,8 @@ TEST(Engine, ForcedTokensAndCaptureReplayAGeneration) {
   for (size_t image = 0; image < 2; ++image) {
     for (const ScaleResult& scale : drawn.scales()) {
       const size_t n = scale.side * scale.side;
-      request.forced_tokens.insert(request.forced_tokens.end(), scale.tokens.begin() + image * n,
-                                   scale.tokens.begin() + (image + 1) * n);
+      request.given_tokens.insert(request.given_tokens.end(), scale.tokens.begin() + image * n,
+                                  scale.tokens.begin() + (image + 1) * n);
     }
   }
   request.seed = 99;
@@ -201,7 +204,7 @@ TEST(Engine, LossesAreTheCrossEntropyOfTheConditionalLogits) {
   for (const size_t num_images : {size_t{1}, size_t{3}, size_t{50}}) {  // the last one in parts
     Request request = Simple(std::vector<int32_t>(num_images, 2), 1, {6, 3, 6, 2}, 0);
     for (size_t i = 0; i < num_images * kTokens; ++i)
-      request.forced_tokens.push_back(static_cast<int32_t>(random() % 32));
+      request.given_tokens.push_back(static_cast<int32_t>(random() % 32));
     request.losses = request.capture = true;
     Recording captured, guided;
     engine->Start(request, captured.MakeListener());
@@ -225,9 +228,10 @@ TEST(Engine, LossesAreTheCrossEntropyOfTheConditionalLogits) {
   }
   Request drawn = Simple({1}, 1);
   drawn.losses = true;
-  Recording bad;
-  engine->Start(drawn, bad.MakeListener());
-  EXPECT_EQ(bad.Wait().code, ErrorCode::kInvalidArgument);
+  EXPECT_EQ(CodeOf([&] { engine->Start(drawn, {}); }), ErrorCode::kInvalidArgument);
+  drawn.given_tokens.assign(kTokens, 3);
+  drawn.given_tokens[7] = Request::kDraw;
+  EXPECT_EQ(CodeOf([&] { engine->Start(drawn, {}); }), ErrorCode::kInvalidArgument);
 }
 
 TEST(Engine, LossesThatAreNotFiniteFailTheirGeneration) {
@@ -236,7 +240,7 @@ TEST(Engine, LossesThatAreNotFiniteFailTheirGeneration) {
   for (size_t i = 0; i < 24; ++i) embedding[3 * 24 + i] = 3e38f;  // label 3
   const auto engine = Open(model);
   Request request = Simple({3}, 1, {6, 6, 6, 6}, 0);
-  request.forced_tokens.assign(kTokens, 1);
+  request.given_tokens.assign(kTokens, 1);
   request.losses = true;
   Recording recording;
   engine->Start(request, recording.MakeListener());
@@ -278,9 +282,9 @@ TEST(Engine, DecodeOfAGenerationIsDecodeOfItsTokens) {
   std::vector<float> first(numbers), second(numbers);
   std::vector<uint8_t> bytes(numbers);
   Recording a, b, c, d;
-  engine->DecodeGeneration(id, nullptr, first.data(), a.MakeDone());
-  engine->Decode(tokens, 2, nullptr, second.data(), b.MakeDone());
-  engine->Decode(tokens, 2, bytes.data(), nullptr, c.MakeDone());
+  engine->DecodeGeneration(id, {nullptr, first.data()}, a.MakeDone());
+  engine->tokenizer().Decode(tokens, {nullptr, second.data()}, b.MakeDone());
+  engine->tokenizer().Decode(tokens, {bytes.data(), nullptr}, c.MakeDone());
   EXPECT_TRUE(a.Wait().ok && b.Wait().ok && c.Wait().ok);
   EXPECT_EQ(first, second);
   for (size_t pixel = 0; pixel < 100; ++pixel) {
@@ -290,7 +294,7 @@ TEST(Engine, DecodeOfAGenerationIsDecodeOfItsTokens) {
     }
   }
   engine->Release(id);
-  engine->DecodeGeneration(id, nullptr, first.data(), d.MakeDone());
+  engine->DecodeGeneration(id, {nullptr, first.data()}, d.MakeDone());
   EXPECT_EQ(d.Wait().code, ErrorCode::kInvalidArgument);
 }
 
@@ -302,12 +306,12 @@ TEST(Engine, EncodeGivesTheTokensOfItsTrace) {
   for (float& value : pixels) value = std::uniform_real_distribution<float>(-1, 1)(random);
   std::vector<int32_t> tokens(kTokens);
   Recording a, b;
-  engine->Encode(pixels, 1, tokens.data(), a.MakeDone());
-  engine->EncodeTrace(pixels, f.data(), f_hats.data(), b.MakeDone());
+  engine->tokenizer().Encode(pixels, tokens.data(), a.MakeDone());
+  engine->tokenizer().EncodeTrace(pixels, f.data(), f_hats.data(), b.MakeDone());
   ASSERT_TRUE(a.Wait().ok) << a.Wait().message;
   ASSERT_TRUE(b.Wait().ok);
   Request forced = Simple({0}, 0);
-  forced.forced_tokens = tokens;
+  forced.given_tokens = tokens;
   forced.capture = true;
   Recording replay;
   engine->Start(forced, replay.MakeListener());
@@ -343,9 +347,117 @@ TEST(Engine, PreviewsAreMadeWhenAskedFor) {
   EXPECT_EQ(decode.tokens(), linear.tokens());
   std::vector<uint8_t> image(600);
   Recording done;
-  engine->DecodeGeneration(id, image.data(), nullptr, done.MakeDone());
+  engine->DecodeGeneration(id, {image.data(), nullptr}, done.MakeDone());
   ASSERT_TRUE(done.Wait().ok);
   EXPECT_EQ(decode.scales().back().preview, image);
+}
+
+// tokens [scale][image][token], as scales report them, as [image][scale][token], as a request gives them.
+std::vector<int32_t> ByImage(const std::vector<ScaleResult>& scales, size_t num_images) {
+  std::vector<int32_t> tokens;
+  for (size_t image = 0; image < num_images; ++image) {
+    for (const ScaleResult& scale : scales) {
+      const size_t n = scale.tokens.size() / num_images;
+      tokens.insert(tokens.end(), scale.tokens.begin() + static_cast<std::ptrdiff_t>(image * n),
+                    scale.tokens.begin() + static_cast<std::ptrdiff_t>((image + 1) * n));
+    }
+  }
+  return tokens;
+}
+
+TEST(Engine, NothingGivenIsAPlainGeneration) {
+  TestModel model;
+  const auto engine = Open(model, 2);
+  Request plain = Simple({1, 4, 5}, 17, {6, 5, 3, 2});
+  const std::vector<int32_t> expected = Alone(*engine, plain);
+  plain.given_tokens.assign(3 * kTokens, Request::kDraw);
+  EXPECT_EQ(Alone(*engine, plain), expected);
+}
+
+// Whatever is given stands in the result, and what was drawn before is drawn again, token by token: giving some of a
+// generation's own tokens changes nothing, and giving others changes no draw of the scale in which they stand first.
+TEST(Engine, GivenTokensStandAndTheOthersAreDrawnAsEver) {
+  TestModel model;
+  const auto engine = Open(model, 2);
+  std::mt19937 random(5);
+  for (int round = 0; round < 12; ++round) {
+    SCOPED_TRACE(round);
+    const size_t num_images = 1 + random() % 3;
+    Request request = Simple(std::vector<int32_t>(num_images, 2), random(), {6, 6, 4, 2}, round % 2 == 0 ? 2.0f : 0.0f);
+    Recording plain;
+    engine->Start(request, plain.MakeListener());
+    ASSERT_TRUE(plain.Wait().ok);
+    const std::vector<int32_t> own = ByImage(plain.scales(), num_images);
+    const double share = (round % 4) / 3.0;  // from nothing to everything
+    std::vector<bool> mask;
+    for (size_t i = 0; i < own.size(); ++i) mask.push_back(std::generate_canonical<double, 20>(random) < share);
+
+    request.given_tokens.assign(own.size(), Request::kDraw);
+    for (size_t i = 0; i < own.size(); ++i) {
+      if (mask[i]) request.given_tokens[i] = own[i];
+    }
+    EXPECT_EQ(Alone(*engine, request), plain.tokens());
+
+    // Others from the third scale on (5 tokens stand before it): the draws of that scale are what they were.
+    for (size_t i = 0; i < own.size(); ++i) {
+      request.given_tokens[i] = mask[i] && i % kTokens >= 5 ? static_cast<int32_t>(random() % 32) : Request::kDraw;
+    }
+    Recording mixed;
+    engine->Start(request, mixed.MakeListener());
+    ASSERT_TRUE(mixed.Wait().ok);
+    const std::vector<int32_t> found = ByImage(mixed.scales(), num_images);
+    for (size_t i = 0; i < own.size(); ++i) {
+      const int32_t given = request.given_tokens[i];
+      if (given != Request::kDraw) {
+        EXPECT_EQ(found[i], given) << i;
+      } else if (i % kTokens < 5 + 9) {
+        EXPECT_EQ(found[i], own[i]) << i;
+      }
+    }
+  }
+}
+
+// A generation that is given all tokens but one image's is a plain one for that image.
+TEST(Engine, ImagesOfOneGenerationMayBeGivenDifferentTokens) {
+  TestModel model;
+  const auto engine = Open(model);
+  Request request = Simple({1, 3}, 9);
+  Recording plain;
+  engine->Start(request, plain.MakeListener());
+  ASSERT_TRUE(plain.Wait().ok);
+  const std::vector<int32_t> own = ByImage(plain.scales(), 2);
+  request.given_tokens.assign(2 * kTokens, Request::kDraw);
+  std::fill_n(request.given_tokens.begin(), kTokens, 11);
+  Recording mixed;
+  engine->Start(request, mixed.MakeListener());
+  ASSERT_TRUE(mixed.Wait().ok);
+  const std::vector<int32_t> found = ByImage(mixed.scales(), 2);
+  EXPECT_TRUE(std::all_of(found.begin(), found.begin() + kTokens, [](int32_t token) { return token == 11; }));
+  EXPECT_TRUE(std::equal(found.begin() + kTokens, found.end(), own.begin() + kTokens));
+}
+
+// Counted in pictures: when the flag is set, at most the one whose turn it is begins.
+TEST(Engine, ADecodeThatIsNoLongerWantedEndsWithinOnePicture) {
+  TestModel model;
+  const auto engine = Open(model);
+  constexpr size_t kImages = 400;
+  Recording recording;
+  const uint64_t id =
+      engine->Start(Simple(std::vector<int32_t>(kImages, 1), 3, {2, 2, 2, 2}, 0), recording.MakeListener());
+  ASSERT_TRUE(recording.Wait().ok);
+  std::vector<uint8_t> pictures(kImages * 300);
+  Recording aborted;
+  const auto flag = engine->DecodeGeneration(id, {pictures.data(), nullptr}, aborted.MakeDone());
+  while (engine->Stats().jobs.parts == 0) std::this_thread::yield();
+  flag->Set();
+  const size_t begun = engine->Stats().jobs.parts;
+  EXPECT_EQ(aborted.Wait().code, ErrorCode::kAborted);
+  EXPECT_LE(engine->Stats().jobs.parts, begun + 1);
+  EXPECT_EQ(engine->Stats().jobs.unfinished, 0u);
+  // The generation is as finished as before: who wants its pictures after all gets them.
+  Recording again;
+  engine->DecodeGeneration(id, {pictures.data(), nullptr}, again.MakeDone());
+  EXPECT_TRUE(again.Wait().ok);
 }
 
 }  // namespace

@@ -42,7 +42,7 @@ std::vector<Known> Catalogue(Engine& engine) {
     if (catalogue.size() % 7 == 6) request.labels.assign(45, 1);  // in parts
     if (catalogue.size() % 3 == 1) {
       for (size_t i = 0; i < request.labels.size() * kTokens; ++i)
-        request.forced_tokens.push_back(static_cast<int32_t>(random() % 32));
+        request.given_tokens.push_back(static_cast<int32_t>(random() % 32));
       request.losses = true;
     }
     Recording recording;
@@ -89,7 +89,7 @@ class Client {
     Request request = known.request;
     request.wait = !Chance(4);
     Running running{&known, 0, true, false, std::make_shared<Recording>()};
-    if (Chance(4) && request.forced_tokens.empty()) {
+    if (Chance(4) && request.given_tokens.empty()) {
       request.preview = Chance(2) ? Preview::kLinear : Preview::kDecode;
     }
     if (Chance(6)) {
@@ -100,7 +100,7 @@ class Client {
     const Listener listener = running.recording->MakeListener();
     running.id = engine_.Start(
         request, {[keep = running.recording, listener](ScaleResult scale) { listener.on_scale(std::move(scale)); },
-                  [keep = running.recording, listener](EndResult end) { listener.on_end(std::move(end)); }});
+                  [keep = running.recording, listener](GenerationEnd end) { listener.on_end(std::move(end)); }});
     if (Chance(2)) running.recording->WaitScales(random_() % 3);
     if (Chance(3)) ChangeDepth(running);
     if (Chance(5)) {
@@ -127,7 +127,7 @@ class Client {
     std::vector<float> pixels(300, 0.25f);
     std::vector<int32_t> tokens(kTokens);
     Recording done;
-    engine_.Encode(pixels, 1, tokens.data(), done.MakeDone());
+    engine_.tokenizer().Encode(pixels, tokens.data(), done.MakeDone());
     EXPECT_TRUE(done.Wait(kPatience).ok);
     ++counts_.jobs;
   }
@@ -141,7 +141,7 @@ class Client {
   void Read() {
     Running running = std::move(backlog_.front());
     backlog_.pop_front();
-    const EndResult end = running.recording->Wait(kPatience);
+    const GenerationEnd end = running.recording->Wait(kPatience);
     EXPECT_EQ(running.recording->ends(), 1);
     if (!end.ok) {
       const bool expected = running.cancelled ? end.code == ErrorCode::kAborted || end.code == ErrorCode::kPoolExhausted
@@ -164,7 +164,7 @@ class Client {
   void Decode(const Running& running) {
     std::vector<uint8_t> image(running.known->request.labels.size() * 300);
     Recording done;
-    engine_.DecodeGeneration(running.id, image.data(), nullptr, done.MakeDone());
+    engine_.DecodeGeneration(running.id, {image.data(), nullptr}, done.MakeDone());
     EXPECT_TRUE(done.Wait(kPatience).ok);
     ++counts_.jobs;
   }

@@ -186,6 +186,25 @@ TEST(TokenizerDigitsTest, TokenizesHeldOutImages) {
   RecordProperty("different_images", static_cast<int>(different));
 }
 
+// The flag is polled before every layer: what is not wanted any more costs at most the one that runs.
+TEST_P(TokenizerGoldenTest, StopsBetweenLayersWhenCancelled) {
+  Encoder encoder(backend_, config(), weights_->table());
+  Decoder decoder(backend_, config(), weights_->table());
+  CancelFlag flag;
+  std::vector<float> latent(config().latent_numbers()), pixels(config().image_numbers(), 0.5f), f(latent.size(), 7.0f);
+  decoder.Decode(latent.data(), pixels.data(), nullptr, &flag);
+  const std::vector<float> decoded = pixels;
+  EXPECT_NE(decoded, std::vector<float>(pixels.size(), 0.5f));
+  flag.Set();
+  std::fill(pixels.begin(), pixels.end(), 0.5f);
+  EXPECT_THROW(decoder.Decode(latent.data(), pixels.data(), nullptr, &flag), Error);
+  EXPECT_THROW(encoder.Encode(pixels.data(), f.data(), &flag), Error);
+  EXPECT_EQ(pixels, std::vector<float>(pixels.size(), 0.5f));
+  EXPECT_EQ(f, std::vector<float>(f.size(), 7.0f));
+  decoder.Decode(latent.data(), pixels.data(), nullptr);  // and is usable afterwards
+  EXPECT_EQ(pixels, decoded);
+}
+
 INSTANTIATE_TEST_SUITE_P(Golden, TokenizerGoldenTest, testing::Values(TinyCase(), TinySharedCase()),
                          [](const auto& info) { return info.index == 0 ? "tiny" : "tiny_shared"; });
 

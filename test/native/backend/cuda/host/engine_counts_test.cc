@@ -24,10 +24,10 @@ struct CudaEngineCounts : ::testing::Test {
   void Generate(const std::vector<int32_t>& depths) {
     Recording recording, decoded;
     const uint64_t id = engine->Start(Simple(std::vector<int32_t>(kImages, 1), 7, depths), recording.MakeListener());
-    const EndResult end = recording.Wait();
+    const GenerationEnd end = recording.Wait();
     ASSERT_TRUE(end.ok) << end.message;
     std::vector<uint8_t> pixels(kImages * model.config.tokenizer.image_numbers());
-    engine->DecodeGeneration(id, pixels.data(), nullptr, decoded.MakeDone());
+    engine->DecodeGeneration(id, {pixels.data(), nullptr}, decoded.MakeDone());
     ASSERT_TRUE(decoded.Wait().ok);
     engine->Release(id);
   }

@@ -49,7 +49,7 @@ ModelConfig Shared() {
 std::vector<int32_t> Tokens(Engine& engine, const Request& request) {
   Recording recording;
   const uint64_t id = engine.Start(request, recording.MakeListener());
-  const EndResult end = recording.Wait();
+  const GenerationEnd end = recording.Wait();
   EXPECT_TRUE(end.ok) << end.message;
   engine.Release(id);
   return recording.tokens();
@@ -130,17 +130,17 @@ TEST_P(CudaEngineOn, IntermediatesAreTheCpus) {
     const auto cpu = Open(model);
     const int32_t depth = static_cast<int32_t>(config.transformer.depth);
     Request request = Simple({2, 4}, 1, {depth, depth, depth - 1, 2}, 0.0f);
-    request.forced_tokens = Tokens(*cpu, request);
-    std::vector<int32_t> by_image(request.forced_tokens.size());  // [scale][image] → [image][scale]
+    request.given_tokens = Tokens(*cpu, request);
+    std::vector<int32_t> by_image(request.given_tokens.size());  // [scale][image] → [image][scale]
     for (size_t k = 0, offset = 0; k < kScales; ++k) {
       const size_t tokens = config.tokenizer.sides[k] * config.tokenizer.sides[k];
       for (size_t image = 0; image < 2; ++image) {
-        std::copy_n(request.forced_tokens.begin() + static_cast<ptrdiff_t>(2 * offset + image * tokens), tokens,
+        std::copy_n(request.given_tokens.begin() + static_cast<ptrdiff_t>(2 * offset + image * tokens), tokens,
                     by_image.begin() + static_cast<ptrdiff_t>(image * kTokens + offset));
       }
       offset += tokens;
     }
-    request.forced_tokens = by_image;
+    request.given_tokens = by_image;
     request.capture = request.losses = true;
     Recording expected;
     cpu->Start(request, expected.MakeListener());
@@ -151,7 +151,7 @@ TEST_P(CudaEngineOn, IntermediatesAreTheCpus) {
       const auto engine = OnDevice(model, bound.dtype);
       Recording found;
       engine->Start(request, found.MakeListener());
-      const EndResult end = found.Wait();
+      const GenerationEnd end = found.Wait();
       ASSERT_TRUE(end.ok) << end.message;
       const auto scales = found.scales(), right = expected.scales();
       for (size_t k = 0; k < kScales; ++k) {
@@ -175,23 +175,23 @@ TEST_P(CudaEngineOn, EncodesAndDecodes) {
   std::vector<int32_t> right(kTokens), tokens(kTokens);
   std::vector<uint8_t> bytes(300);
   Recording a, b;
-  cpu->Encode(pixels, 1, right.data(), a.MakeDone());
+  cpu->tokenizer().Encode(pixels, right.data(), a.MakeDone());
   ASSERT_TRUE(a.Wait().ok);
-  cpu->Decode(right, 1, nullptr, expected.data(), b.MakeDone());
+  cpu->tokenizer().Decode(right, {nullptr, expected.data()}, b.MakeDone());
   ASSERT_TRUE(b.Wait().ok);
   for (const auto& [dtype, tolerance] : {std::pair{DType::kF32, 1e-5}, {DType::kF16, 1e-2}, {DType::kBF16, 6e-2}}) {
     SCOPED_TRACE(DTypeName(dtype));
     const auto engine = OnDevice(model, dtype);
     Recording encoded, decoded, small;
-    engine->Encode(pixels, 1, tokens.data(), encoded.MakeDone());
+    engine->tokenizer().Encode(pixels, tokens.data(), encoded.MakeDone());
     ASSERT_TRUE(encoded.Wait().ok) << encoded.Wait().message;
     if (dtype == DType::kF32) {
       EXPECT_EQ(tokens, right);
     }
-    engine->Decode(right, 1, nullptr, found.data(), decoded.MakeDone());
+    engine->tokenizer().Decode(right, {nullptr, found.data()}, decoded.MakeDone());
     ASSERT_TRUE(decoded.Wait().ok) << decoded.Wait().message;
     EXPECT_LE(RelativeError(found, expected), tolerance);
-    engine->Decode(right, 1, bytes.data(), nullptr, small.MakeDone());
+    engine->tokenizer().Decode(right, {bytes.data(), nullptr}, small.MakeDone());
     ASSERT_TRUE(small.Wait().ok);
     for (size_t i = 0; i < bytes.size(); ++i) {
       ASSERT_EQ(bytes[i], static_cast<uint8_t>(found[i % 3 * 100 + i / 3] * 255.0f + 0.5f)) << i;
@@ -335,7 +335,7 @@ TEST(CudaEngine, AFailureOnTheDeviceEndsThisModelAlone) {
     TwinEngine twin(model, DType::kF32, control);
     Recording first, second;
     twin.engine->Start(Simple({1}, 3), first.MakeListener());
-    const EndResult end = first.Wait();
+    const GenerationEnd end = first.Wait();
     ASSERT_EQ(end.code, ErrorCode::kDeviceLost) << at;
     EXPECT_NE(end.message.find("kernel"), std::string::npos) << end.message;
     EXPECT_NE(end.message.find(" of "), std::string::npos) << end.message;
