@@ -23,4 +23,11 @@ export default defineConfig([
     splitting: true,
     noExternal: ["@sinclair/typebox"],
   },
+  {
+    entry: { svg: "lib/plot/svg.ts" }, // for bench/elastic.mjs; no part of the package
+    outDir: "build/bench",
+    format: ["esm"],
+    target: "node20",
+    platform: "node",
+  },
 ]);

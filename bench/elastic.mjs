@@ -14,8 +14,8 @@ import { availableParallelism, cpus } from "node:os";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
+import { plot } from "../build/bench/svg.js";
 import { loadModel } from "../dist/index.js";
-import { plot } from "./svg.mjs";
 
 const { values: options } = parseArgs({
   options: {

@@ -68,7 +68,7 @@ describe("a run", () => {
 
     const report = readFileSync(result.report, "utf8");
     expect(report).not.toMatch(/(src|href)="(?!data:)|@import|url\(/); // nothing from anywhere else
-    expect(report.match(/<svg/g)!.length).toBe(5);
+    expect(report.match(/<figure class="plot">/g)!.length).toBe(5);
     expect(report).toContain("Held-out cross entropy, nats per token");
     const run = JSON.parse(readFileSync(join(options.output, "run.json"), "utf8"));
     expect(run.plan.recipe).toMatchObject({ microBatch: 4, subnets: [2, 3] });

@@ -1,4 +1,4 @@
-/** Line plots as hand-written SVG: no dependency, readable in light and dark surroundings, one file per plot. */
+/** Line plots as hand-written SVG: still pictures, readable in light and dark surroundings, one file per plot. */
 
 export type Point = readonly [x: number, y: number];
 
@@ -13,6 +13,10 @@ export interface Series {
   dash?: string;
   /** Mark each point. */
   dots?: boolean;
+  /** Each value holds from the point before to its own, as a staircase. */
+  step?: boolean;
+  /** Tint the area down to the x axis. */
+  fill?: boolean;
 }
 
 export interface Plot {
@@ -23,15 +27,14 @@ export interface Plot {
   /** Ends of the x axis. Default: those of the points. */
   xMin?: number;
   xMax?: number;
-  /** Lower end of the y axis; `"auto"`: a round value below the points. Default: 0, or below where points are. */
-  yMin?: number | "auto";
   /** Upper end of the y axis at least. */
   yMax?: number;
   /** Values on the x axis and their labels. Default: round steps. */
   xTicks?: readonly (readonly [value: number, label: string])[];
 }
 
-const COLOURS = ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9"]; // Okabe and Ito
+/** Six that colour-blind readers can tell apart. */
+export const COLOURS = ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9"]; // Okabe and Ito
 const WIDTH = 860;
 const HEIGHT = 460;
 const MARGIN = { left: 78, right: 24, top: 74, bottom: 62 };
@@ -71,7 +74,7 @@ interface Axes {
   yValues: readonly number[];
 }
 
-function axesOf({ series, xTicks, xMin, xMax, yMin = 0, yMax = 0 }: Plot): Axes {
+function axesOf({ series, xTicks, xMin, xMax, yMax = 0 }: Plot): Axes {
   const points = series.flatMap((one) => one.points);
   const [left, right] = extent(points.map(([px]) => px));
   const [low, high] = extent(points.map(([, py]) => py));
@@ -79,7 +82,7 @@ function axesOf({ series, xTicks, xMin, xMax, yMin = 0, yMax = 0 }: Plot): Axes 
   const inside = (value: number) => value >= from && value <= to;
   const round = ticks(from, to, 8).filter(inside);
   const xValues = xTicks ?? round.map((value) => [value, String(value)] as const);
-  const yValues = ticks(yMin === "auto" ? low : Math.min(yMin, low), Math.max(yMax, high));
+  const yValues = ticks(Math.min(0, low), Math.max(yMax, high));
   const x = scaleOf(from, to, MARGIN.left, WIDTH - MARGIN.right);
   const y = scaleOf(yValues[0]!, yValues.at(-1)!, HEIGHT - MARGIN.bottom, MARGIN.top);
   return { x, y, xValues, yValues };
@@ -110,15 +113,35 @@ function scaleOf(min: number, max: number, from: number, to: number): Scale {
   return (value) => from + ((value - min) / (max > min ? max - min : 1)) * (to - from);
 }
 
-function curve({ points, colour, dash, dots }: Series & { colour: string }, x: Scale, y: Scale): string[] {
-  const places = points.map(([px, py]) => [x(px).toFixed(1), y(py).toFixed(1)] as const);
-  const path = places.map(([px, py], index) => `${index === 0 ? "M" : "L"}${px} ${py}`).join("");
+function curve(series: Series & { colour: string }, x: Scale, y: Scale): string[] {
+  const { points, colour, dash, dots, step, fill } = series;
+  const place = ([px, py]: Point) => [x(px).toFixed(1), y(py).toFixed(1)] as const;
+  const pathOf = (corners: readonly Point[]) =>
+    corners.map((point, index) => `${index === 0 ? "M" : "L"}${place(point).join(" ")}`).join("");
+  const corners = step ? staircase(points) : points;
+  const path = pathOf(corners);
   const dashes = dash === undefined ? "" : ` stroke-dasharray="${dash}"`;
-  const marks = dots ? places.map(([cx, cy]) => `<circle cx="${cx}" cy="${cy}" r="4" fill="${colour}"/>`) : [];
+  const foot = pathOf([[corners.at(-1)![0], 0]]).replace("M", "L") + pathOf([[corners[0]![0], 0]]).replace("M", "L");
+  const area = fill ? [`<path d="${path}${foot}Z" fill="${colour}" fill-opacity="0.18"/>`] : [];
+  const marks = dots
+    ? points.map(place).map(([cx, cy]) => `<circle cx="${cx}" cy="${cy}" r="4" fill="${colour}"/>`)
+    : [];
   return [
+    ...area,
     `<path d="${path}" fill="none" stroke="${colour}" stroke-width="2" stroke-linejoin="round"${dashes}/>`,
     ...marks,
   ];
+}
+
+function staircase(points: readonly Point[]): Point[] {
+  return points.flatMap(([px, py], index): Point[] =>
+    index === 0
+      ? [[px, py]]
+      : [
+          [px, points[index - 1]![1]],
+          [px, py],
+        ],
+  );
 }
 
 /** Names in one line above the plot, smaller where they would not fit. */

@@ -4,13 +4,13 @@
  * they lie beside it as raw parts; whichever run finds the last one in its place puts the file together.
  */
 
-import { mkdir, open, readdir, readFile, rename, rm, stat } from "node:fs/promises";
+import { mkdir, open, readdir, readFile, rm, stat } from "node:fs/promises";
 import { join } from "node:path";
 import { epochOrderInSlices } from "../data/order.js";
 import { IoError } from "../errors.js";
-import { temporaryName, writeAtomically } from "../files/atomic-file.js";
-import { ZipWriter } from "../files/zip-writer.js";
+import { replaceFile, writeAtomically } from "../files/atomic-file.js";
 import type { Image } from "../image/image.js";
+import { type NpzArray, writeNpz } from "./npz.js";
 import type { Sink } from "./png-folder.js";
 import { type SampleRecord, settle } from "./record.js";
 import type { Sample, Work } from "./work.js";
@@ -153,28 +153,29 @@ export class NpzFile implements Sink {
   async #assemble(plan: { part: Part; from: number }[]): Promise<void> {
     const { work } = this;
     const { side, seed } = this.layout;
-    const temporary = temporaryName(this.path);
+    const { total } = work;
     try {
       // A function of seed and number of images alone: whichever shard puts the file together.
-      const order = seed === null ? null : await epochOrderInSlices(seed, 0, work.total);
-      const pixels = order === null ? this.#pixels(plan) : this.#gathered(plan, order);
-      const file = await open(temporary, "wx");
-      try {
-        const zip = new ZipWriter(file);
-        await addArray(zip, "arr_0", "|u1", [work.total, side, side, 3], work.total * this.#imageBytes, pixels);
-        const labels = BigInt64Array.from({ length: work.total }, (_, place) =>
-          BigInt(work.at(order?.[place] ?? place).classIndex),
-        );
-        await addArray(zip, "arr_1", "<i8", [work.total], labels.byteLength, [new Uint8Array(labels.buffer)]);
-        await zip.finish();
-      } finally {
-        await file.close();
-      }
-      await rename(temporary, this.path);
+      const order = seed === null ? null : await epochOrderInSlices(seed, 0, total);
+      const classes = BigInt64Array.from({ length: total }, (_, place) =>
+        BigInt(work.at(order?.[place] ?? place).classIndex),
+      );
+      const arrays: NpzArray[] = [
+        {
+          name: "arr_0",
+          descr: "|u1",
+          shape: [total, side, side, 3],
+          bytes: total * this.#imageBytes,
+          data: order === null ? this.#pixels(plan) : this.#gathered(plan, order),
+        },
+        { name: "arr_1", descr: "<i8", shape: [total], bytes: 8 * total, data: [new Uint8Array(classes.buffer)] },
+      ];
+      await replaceFile(this.path, (file) => writeNpz(file, arrays));
     } catch (cause) {
-      await rm(temporary, { force: true }).catch(() => undefined);
       if (await isFile(this.path)) return; // another shard was faster, and took the parts away
-      throw new IoError(`cannot write ${this.path}: ${(cause as Error).message}`, { cause });
+      throw cause instanceof IoError
+        ? cause
+        : new IoError(`cannot write ${this.path}: ${(cause as Error).message}`, { cause });
     }
   }
 
@@ -226,27 +227,6 @@ function partsOf(plan: readonly { part: Part; from: number }[], positions: Uint3
     else list.push(place);
   }
   return places;
-}
-
-/** One `.npy`: magic, version 1.0, a header padded so that the data begins at a multiple of 64 bytes. Source: NEP 1. */
-async function addArray(
-  zip: ZipWriter,
-  name: string,
-  descr: string,
-  shape: readonly number[],
-  bytes: number,
-  data: AsyncIterable<Uint8Array> | Iterable<Uint8Array>,
-): Promise<void> {
-  const tuple = shape.length === 1 ? `(${shape[0]},)` : `(${shape.join(", ")})`;
-  const text = `{'descr': '${descr}', 'fortran_order': False, 'shape': ${tuple}, }`;
-  const padded = `${text.padEnd(64 * Math.ceil((text.length + 11) / 64) - 11)}\n`;
-  const header = Buffer.from(`\x93NUMPY\x01\x00  ${padded}`, "latin1");
-  header.writeUInt16LE(padded.length, 8);
-  const parts = async function* () {
-    yield header;
-    yield* data;
-  };
-  await zip.add(`${name}.npy`, header.length + bytes, parts());
 }
 
 async function isFile(path: string): Promise<boolean> {

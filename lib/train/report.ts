@@ -5,7 +5,8 @@ import { writeAtomically } from "../files/atomic-file.js";
 import { Image } from "../image/image.js";
 import { loadModel } from "../model/load.js";
 import type { Model } from "../model/model.js";
-import { escapeXml, type Point, plot, type Series } from "../plot/svg.js";
+import { type Curve, type InteractivePlot, interactiveHead, interactivePlot } from "../plot/interactive.js";
+import { escapeXml, type Point } from "../plot/svg.js";
 import type { EvaluationMetrics, StepMetrics } from "./events.js";
 import { readMetrics } from "./metrics.js";
 import type { TrainPlan } from "./recipe.js";
@@ -51,10 +52,11 @@ body { font: 15px/1.5 system-ui, "Segoe UI", "DejaVu Sans", sans-serif; max-widt
 table { border-collapse: collapse; margin: 0.5em 0 }
 td, th { padding: 2px 10px; border-bottom: 1px solid #ddd; text-align: right; font-variant-numeric: tabular-nums }
 td:first-child, th:first-child { text-align: left }
-.wide { overflow-x: auto } svg { max-width: 100%; height: auto }
+.wide { overflow-x: auto } .plot figcaption { font-weight: 600 } .u-legend td, .u-legend th { border: 0 }
 img { image-rendering: pixelated; max-width: 100% }
-figure { margin: 0 0 1em } code { overflow-wrap: anywhere }
+figure { margin: 0 0 1.5em } code { overflow-wrap: anywhere }
 </style>
+${interactiveHead()}
 <h1>${escapeXml(title)}</h1>
 <p>Begun ${escapeXml(began)}.</p>
 ${sections.filter((section) => section !== "").join("\n")}
@@ -66,41 +68,44 @@ ${sections.filter((section) => section !== "").join("\n")}
 const MAX_POINTS = 500;
 
 function curves(plan: TrainPlan, steps: StepMetrics[], evaluations: EvaluationMetrics[]): string[] {
-  if (steps.length === 0 && evaluations.length === 0) return [];
-  const byDepth = plan.depths.map((depth): Series => {
+  const byDepth = plan.depths.map((depth): Curve => {
     const points = steps.filter((line) => line.depth === depth).map(({ step, loss }): Point => [step, loss]);
     return { name: `depth ${depth}`, points: thin(smooth(points)) };
   });
-  const heldout = plan.depths.map((depth): Series => {
+  const heldout = plan.depths.map((depth): Curve => {
     const points = evaluations.filter((line) => line.depth === depth).map(({ step, loss }): Point => [step, loss]);
     return { name: `depth ${depth}`, points, dots: true };
   });
-  const over = (value: (line: StepMetrics) => number) => thin(steps.map((line): Point => [line.step, value(line)]));
-  const common = { xLabel: "step", xMin: 0, xMax: plan.recipe.totalSteps };
-  const all = [
-    { title: "Training loss by depth, smoothed", yLabel: "nats per token", yMin: "auto" as const, series: byDepth },
-    { title: "Held-out cross entropy", yLabel: "nats per token", yMin: "auto" as const, series: heldout },
+  const over = (value: (line: StepMetrics) => number) => steps.map((line): Point => [line.step, value(line)]);
+  const free = [null, null] as const;
+  const fromZero = [0, null] as const;
+  const nats = "nats per token";
+  const all: Omit<InteractivePlot, "xLabel" | "x">[] = [
+    { title: "Training loss by depth, smoothed", yLabel: nats, y: free, curves: byDepth },
+    { title: "Held-out cross entropy", yLabel: nats, y: free, curves: heldout },
     {
       title: "Share of subnet steps",
       yLabel: "p",
-      yMax: 1,
-      series: [{ name: "p", points: over((line) => line.ratio) }],
+      y: [0, 1],
+      curves: [{ name: "p", points: thin(over((line) => line.ratio)) }],
     },
     {
       title: "Learning rate",
       yLabel: "learning rate",
-      series: [{ name: "learning rate", points: over((line) => line.learningRate) }],
+      y: fromZero,
+      curves: [{ name: "learning rate", points: thin(over((line) => line.learningRate)) }],
     },
     {
       title: "Norm of the gradient, smoothed",
       yLabel: "norm before clipping",
-      series: [{ name: "norm", points: thin(smooth(steps.map((line): Point => [line.step, line.gradientNorm]))) }],
+      y: fromZero,
+      curves: [{ name: "norm", points: thin(smooth(over((line) => line.gradientNorm))) }],
     },
   ];
-  const drawn = all.map((one) => ({ ...one, series: one.series.filter(({ points }) => points.length > 0) }));
-  return drawn
-    .filter(({ series }) => series.length > 0)
-    .map((one) => `<figure>${plot({ ...common, ...one })}</figure>`);
+  return all
+    .map((one) => ({ ...one, curves: one.curves.filter(({ points }) => points.length > 0) }))
+    .filter((one) => one.curves.length > 0)
+    .map((one) => interactivePlot({ xLabel: "step", x: [0, plan.recipe.totalSteps], ...one }));
 }
 
 /** Exponential average over about a fiftieth of the points, without the bias of its beginning. */
