@@ -1,5 +1,7 @@
 /** The one error family of nextscale: classes for `instanceof`, stable `code`s for everything else. */
 
+import { isError } from "./base/kinds.js";
+
 /** Every code that can appear on a {@link NextscaleError}. The list only grows. */
 export const ERROR_CODES = [
   "NO_BINARY",
@@ -21,14 +23,44 @@ export const ERROR_CODES = [
 
 export type ErrorCode = (typeof ERROR_CODES)[number];
 
-/** Base of every error that nextscale throws on purpose. */
+/** Written out, because a minifier renames classes. AbortError is what fetch and the timers of Node use. */
+const NAMES: Record<ErrorCode, string> = {
+  NO_BINARY: "NoBinaryError",
+  DEVICE_UNAVAILABLE: "DeviceUnavailableError",
+  DEVICE_LOST: "DeviceLostError",
+  OUT_OF_MEMORY: "OutOfMemoryError",
+  POOL_EXHAUSTED: "PoolExhaustedError",
+  DISPOSED: "DisposedError",
+  ABORTED: "AbortError",
+  INVALID_CHECKPOINT: "InvalidCheckpointError",
+  UNSAFE_CHECKPOINT: "UnsafeCheckpointError",
+  INVALID_TOKENS: "InvalidTokensError",
+  INVALID_OPTION: "InvalidOptionError",
+  IO: "IoError",
+  NOT_FINITE: "NotFiniteError",
+  TRAINING_DIVERGED: "TrainingDivergedError",
+  INTERNAL: "InternalError",
+};
+
+/** On every error of the family, in every copy of this package that a process may hold (ESM, CommonJS, a bundle, a realm). */
+const FAMILY = Symbol.for("nextscale.error");
+
+/**
+ * Base of every error that nextscale throws on purpose. `instanceof` asks for the code, not for the class: an error of another
+ * copy of the package is one of the family, too.
+ */
 export class NextscaleError extends Error {
   readonly code: ErrorCode;
 
   constructor(code: ErrorCode, message: string, options?: ErrorOptions) {
     super(message, options);
-    this.name = new.target.name;
+    this.name = NAMES[code];
     this.code = code;
+  }
+
+  /** @internal */
+  get [FAMILY](): boolean {
+    return true;
   }
 }
 
@@ -100,7 +132,6 @@ export class DisposedError extends NextscaleError {
 export class AbortError extends NextscaleError {
   constructor(message = "the generation was cancelled", options?: ErrorOptions) {
     super("ABORTED", message, options);
-    this.name = "AbortError"; // what fetch and the timers of Node use
   }
 }
 
@@ -187,6 +218,37 @@ export class InternalError extends NextscaleError {
   }
 }
 
+const CLASSES = {
+  NO_BINARY: NoBinaryError,
+  DEVICE_UNAVAILABLE: DeviceUnavailableError,
+  DEVICE_LOST: DeviceLostError,
+  OUT_OF_MEMORY: OutOfMemoryError,
+  POOL_EXHAUSTED: PoolExhaustedError,
+  DISPOSED: DisposedError,
+  ABORTED: AbortError,
+  INVALID_CHECKPOINT: InvalidCheckpointError,
+  UNSAFE_CHECKPOINT: UnsafeCheckpointError,
+  INVALID_TOKENS: InvalidTokensError,
+  INVALID_OPTION: InvalidOptionError,
+  IO: IoError,
+  NOT_FINITE: NotFiniteError,
+  TRAINING_DIVERGED: TrainingDivergedError,
+  INTERNAL: InternalError,
+} satisfies Record<ErrorCode, unknown>;
+
+/** The code of each class. */
+const CODES = new Map<unknown, ErrorCode>(ERROR_CODES.map((code) => [CLASSES[code], code]));
+
+Object.defineProperty(NextscaleError, Symbol.hasInstance, {
+  value(this: unknown, value: unknown): boolean {
+    if (typeof value !== "object" || value === null || (value as NextscaleError)[FAMILY] !== true) return false;
+    if (this === NextscaleError) return true;
+    const code = CODES.get(this);
+    if (code !== undefined) return (value as NextscaleError).code === code;
+    return Function.prototype[Symbol.hasInstance].call(this as () => void, value); // a class that a user has derived
+  },
+});
+
 /** What the core reports about a failure; the extra figures come with POOL_EXHAUSTED. */
 export interface NativeFailure {
   code: string | null;
@@ -256,7 +318,7 @@ export function errorFromNative(failure: NativeFailure, options?: ErrorOptions):
 
 /** Wraps whatever a call into the addon threw; errors of this family pass unchanged. */
 export function wrapNative(thrown: unknown): unknown {
-  if (thrown instanceof NextscaleError || !(thrown instanceof Error)) return thrown;
+  if (thrown instanceof NextscaleError || !isError(thrown)) return thrown;
   const { code, neededBytes, availableBytes, deepestFit } = thrown as Error & Partial<NativeFailure>;
   if (typeof code !== "string") return thrown; // a bug in JavaScript: keep its own type and stack
   return errorFromNative({ code, message: thrown.message, neededBytes, availableBytes, deepestFit }, { cause: thrown });

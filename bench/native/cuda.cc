@@ -214,12 +214,12 @@ int Main(Options options) {
                 limits.flops_per_ms * 1e-9);
     for (const size_t batch : batches) PrintLayers(*backend, config, batch, limits);
   }
-  auto file = std::make_shared<SafetensorsFile>(setting.weights);
+  const SafetensorsFile file(setting.weights);
   EngineOptions engine_options;
   engine_options.kv_dtype = setting.dtype;
   engine_options.kv_bytes = number("--pool-bytes", "34359738368");
   const auto open_start = Clock::now();
-  Engine engine(config, file->table(), engine_options, Open(setting), file, [](double) {});
+  Engine engine(config, file.table(), engine_options, Open(setting), [](double) {});
   std::printf("\nopened in %.0f ms\n", MsSince(open_start));
   for (const size_t batch : batches) {
     const double full =

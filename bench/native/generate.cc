@@ -1,5 +1,6 @@
-// Times one generation of a released architecture with random weights: per scale, decoder, peak memory, and the machine's
-// own GEMM rate in the same process. Prints one JSON object; bench/run.mjs starts one process per configuration.
+// Times one generation of a released architecture with random weights: per scale, decoder, peak memory, and the
+// machine's own GEMM rate in the same process. Prints one JSON object; bench/run.mjs starts one process per
+// configuration.
 //
 //   generate --depth 16 --subnet 8 --bridge 6 --batch 1 --dtype f32 --threads 2 --repeat 3 --weights d16.safetensors
 //
@@ -54,7 +55,8 @@ int Main(std::map<std::string, std::string> options) {
   const std::string path = options.count("--weights")
                                ? options["--weights"]
                                : (std::filesystem::temp_directory_path() /
-                                  ("nextscale-bench-d" + std::to_string(depth) + "-" + dtype_name + ".safetensors")).string();
+                                  ("nextscale-bench-d" + std::to_string(depth) + "-" + dtype_name + ".safetensors"))
+                                     .string();
   const ModelConfig config = ReleasedConfig(depth);
   if (!std::filesystem::exists(path)) WriteRandomModel(config, parse(dtype_name), path);
 
@@ -65,12 +67,12 @@ int Main(std::map<std::string, std::string> options) {
     fma_peak = PeakGflops(context.pool());
     read_rate = ReadGigabytesPerSecond(context.pool());
   }
-  auto file = std::make_shared<SafetensorsFile>(path);
+  const SafetensorsFile file(path);
   EngineOptions engine_options;
   engine_options.kv_dtype = parse(kv_name);
   engine_options.kv_bytes = size_t{4} << 30;
   const auto open_start = Clock::now();
-  Engine engine(config, file->table(), engine_options, MakeCpuBackend(threads), file, [](double) {});
+  Engine engine(config, file.table(), engine_options, MakeCpuBackend(threads), [](double) {});
   const double open_ms = MsSince(open_start);
 
   std::vector<int32_t> depths(config.num_scales(), static_cast<int32_t>(depth));
@@ -90,7 +92,8 @@ int Main(std::map<std::string, std::string> options) {
   }
   std::printf(
       "{\"depth\":%zu,\"subnet\":%zu,\"bridge\":%zu,\"batch\":%zu,\"dtype\":\"%s\",\"kvDtype\":\"%s\",\"threads\":%zu,"
-      "\"gemmPeakGflops\":%.1f,\"fmaPeakGflops\":%.1f,\"readGigabytesPerSecond\":%.1f,\"weightBytes\":%ju,\"openMs\":%.1f,\"transformerMs\":%.1f,\"transformerShareOfPeak\":%.3f,"
+      "\"gemmPeakGflops\":%.1f,\"fmaPeakGflops\":%.1f,\"readGigabytesPerSecond\":%.1f,\"weightBytes\":%ju,\"openMs\":%."
+      "1f,\"transformerMs\":%.1f,\"transformerShareOfPeak\":%.3f,"
       "\"gflop\":%.1f,\"scaleMs\":%s,\"scaleShareOfPeak\":%s,\"decodeMs\":%.1f,\"peakResidentBytes\":%zu,"
       "\"poolPeakBytes\":%zu}\n",
       depth, subnet, bridge, batch, dtype_name.c_str(), kv_name.c_str(), threads, peak, fma_peak, read_rate,

@@ -4,6 +4,8 @@
  */
 
 import { AsyncResource } from "node:async_hooks";
+import { types } from "node:util";
+import { isError } from "./kinds.js";
 
 type Callback<A extends unknown[]> = (...args: A) => unknown;
 
@@ -16,7 +18,7 @@ export function bound<A extends unknown[]>(
   return (...args) => {
     try {
       const result = context.runInAsyncScope(callback, undefined, ...args);
-      if (result instanceof Promise) result.catch(warn);
+      if (types.isPromise(result)) result.catch(warn);
     } catch (error) {
       warn(error);
     }
@@ -29,7 +31,7 @@ export function warnOnce(name: string): (error: unknown) => void {
   return (error) => {
     if (warned) return;
     warned = true;
-    process.emitWarning(`${name} failed: ${error instanceof Error ? error.message : typeof error}`, "NextscaleWarning");
+    process.emitWarning(`${name} failed: ${isError(error) ? error.message : typeof error}`, "NextscaleWarning");
   };
 }
 

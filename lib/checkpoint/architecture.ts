@@ -97,11 +97,9 @@ export function resolveHeads(
       `${path}: nothing in it tells the number of heads (no L2-norm attention; width ${width}, depth ${depth}): give the option "heads"`,
     );
   }
-  if (width !== 64 * depth) {
-    warn(
-      `${path} does not tell its number of heads: ${guess} assumed, as the reference would; the option "heads" changes it`,
-    );
-  }
+  warn(
+    `${path} does not tell its number of heads: ${guess} assumed, as the reference would (no L2-norm attention); the option "heads" changes it`,
+  );
   return guess;
 }
 
@@ -155,7 +153,9 @@ class ShapeReader {
         throw this.wrong(`tensor ${name} has shape [${tensor.shape.join(", ")}], [${shape.join(", ")}] was expected`);
       }
       if (weightDType(tensor.dtype) === null) {
-        throw this.wrong(`tensor ${name} has format ${tensor.dtype}, F32, F16 or BF16 was expected`);
+        throw this.wrong(
+          `tensor ${name} has format ${tensor.dtype}, F32, F16 or BF16 was expected: save the weights in one of them`,
+        );
       }
     }
   }

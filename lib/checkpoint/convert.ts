@@ -1,4 +1,4 @@
-/** Any checkpoint -> one safetensors file that the core maps. Tensors are streamed: memory does not depend on their size. */
+/** Any checkpoint -> one safetensors file. Tensors are streamed: memory does not depend on their size. */
 
 import { type FileHandle, stat } from "node:fs/promises";
 import { InvalidOptionError, IoError, NotFiniteError } from "../errors.js";
@@ -9,6 +9,7 @@ import { CONVERT, type ConvertOptions, type ModelNotes, NOTES } from "../options
 import { bytesOf, numElements, storedDType } from "./dtype.js";
 import { checkNotes, formatMetadata, METADATA_KEY } from "./metadata.js";
 import { type Checkpoint, openCheckpoint } from "./open.js";
+import { readTensor } from "./read-tensor.js";
 import { bitsOf, convert, findNonFinite } from "./round.js";
 import { type FileSource, throwIfAborted, withFiles } from "./source.js";
 
@@ -30,8 +31,9 @@ const ALIGNMENT = 64;
  */
 export async function convertCheckpoint(raw: ConvertOptions): Promise<ConvertResult> {
   const options = CONVERT.read(raw);
-  const { heads, sides, residualMix, signal } = options;
+  const { weights, heads, sides, residualMix, signal } = options;
   const checkpoint = await openCheckpoint(options.source as ConvertOptions["source"], {
+    weights,
     heads,
     sides,
     residualMix,
@@ -42,7 +44,7 @@ export async function convertCheckpoint(raw: ConvertOptions): Promise<ConvertRes
 }
 
 /** What is written: tensors of one or more files, and the architecture that they make together. */
-export type ModelTensors = Pick<Checkpoint, "files" | "tensors" | "config">;
+export type ModelTensors = Pick<Checkpoint, "files" | "tensors" | "config"> & Partial<Pick<Checkpoint, "stamps">>;
 
 type WriteOptions = Pick<ConvertOptions, "dtype" | "signal" | "onProgress"> & { output: string };
 
@@ -52,7 +54,7 @@ export async function writeModel(model: ModelTensors, notes: ModelNotes, options
   const plan = planFile(model, notes, options.dtype);
   await requireWritable(output);
   await replaceFile(output, async (file) => {
-    await withFiles(model.files, (files) => writeTensors(file, plan, files, options));
+    await withFiles(model.files, (files) => writeTensors(file, plan, files, options), model.stamps);
     throwIfAborted(signal, "the conversion");
   });
   return plan.bytes;
@@ -137,14 +139,18 @@ async function* streamTensor(
   file: FileSource,
   scratch: Scratch,
 ): AsyncGenerator<Uint8Array> {
-  const { name, shape, offset } = source;
+  const { name, shape } = source;
   const [inputSize, outputSize] = [bytesOf(storedDType(source.dtype)), bytesOf(storedDType(dtype))];
-  const total = numElements(shape);
   const input = bitsOf(scratch.input, source.dtype);
   const output = bitsOf(scratch.output, dtype);
-  for (let first = 0; first < total; first += CHUNK_ELEMENTS) {
-    const count = Math.min(CHUNK_ELEMENTS, total - first);
-    await file.readInto(scratch.input.subarray(0, count * inputSize), offset + first * inputSize);
+  let first = 0;
+  for await (const piece of readTensor(
+    file,
+    source,
+    inputSize,
+    scratch.input.subarray(0, CHUNK_ELEMENTS * inputSize),
+  )) {
+    const count = piece.length / inputSize;
     const bad = findNonFinite(input, source.dtype, count);
     if (bad >= 0) {
       throw new NotFiniteError(
@@ -152,7 +158,8 @@ async function* streamTensor(
       );
     }
     if (dtype === source.dtype) {
-      yield scratch.input.subarray(0, count * inputSize);
+      yield piece;
+      first += count;
       continue;
     }
     convert(output, dtype, input, source.dtype, count);
@@ -162,6 +169,7 @@ async function* streamTensor(
       throw new InvalidOptionError("dtype", at, dtype === "f16" ? '"bf16" or "f32"' : '"f32"');
     }
     yield scratch.output.subarray(0, count * outputSize);
+    first += count;
   }
 }
 

@@ -18,7 +18,19 @@ const BYTES = {
   BOOL: 1,
   F8_E4M3: 1,
   F8_E5M2: 1,
+  F8_E8M0: 1,
+  F8_E4M3FNUZ: 1,
+  F8_E5M2FNUZ: 1,
+  C64: 8,
+  C128: 16,
 } as const;
+
+/** Formats whose elements are no whole bytes: known by name, never read. */
+const PACKED = new Set(["F4", "F6_E2M3", "F6_E3M2"]);
+
+export function isPackedDType(name: string): boolean {
+  return PACKED.has(name);
+}
 
 /** Any format that a file may hold; weights are F32, F16 or BF16. */
 export type StoredDType = keyof typeof BYTES;
@@ -50,6 +62,15 @@ export interface StoredTensor {
   file: number;
   /** Bytes from the start of the file. */
   offset: number;
+  /** Elements, one per dimension; without them it is row-major without gaps. */
+  strides?: number[];
+}
+
+/** Bytes from the first element of a tensor to the end of its last one. */
+export function spanOf(shape: readonly number[], strides: readonly number[] | undefined, itemSize: number): number {
+  const count = numElements(shape);
+  if (strides === undefined || count === 0) return count * itemSize;
+  return (1 + shape.reduce((last, side, axis) => last + (side - 1) * strides[axis]!, 0)) * itemSize;
 }
 
 export function numElements(shape: readonly number[]): number {

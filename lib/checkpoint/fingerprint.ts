@@ -3,8 +3,9 @@
 import { createHash } from "node:crypto";
 import { InvalidCheckpointError } from "../errors.js";
 import type { TensorEntry } from "../native/contract.js";
-import { numElements } from "./dtype.js";
+import { bytesOf, numElements, storedDType } from "./dtype.js";
 import type { CheckpointInfo } from "./open.js";
+import { readWhole } from "./read-tensor.js";
 import { bitsOf, convert } from "./round.js";
 import { type FileSource, withFiles } from "./source.js";
 
@@ -23,7 +24,8 @@ const MAX_BYTES = 2 ** 28;
 export async function tokenizerFingerprint({
   files,
   tensors,
-}: Pick<CheckpointInfo, "files" | "tensors">): Promise<string> {
+  stamps,
+}: Pick<CheckpointInfo, "files" | "tensors"> & Partial<Pick<CheckpointInfo, "stamps">>): Promise<string> {
   const wanted = tensors
     .filter(({ name }) => name === CODEBOOK || name.startsWith(RESIDUAL_CONVS))
     .sort((a, b) => (a.name < b.name ? -1 : 1));
@@ -38,19 +40,20 @@ export async function tokenizerFingerprint({
   }
   const hash = createHash("sha256");
   const paths = [...new Set(wanted.map(({ file }) => files[file]!))];
-  await withFiles(paths, async (sources) => {
+  const read = async (sources: FileSource[]) => {
     for (const tensor of wanted) {
       hash.update(`${tensor.name} ${tensor.shape.join("x")}\n`);
       hash.update(await readAsF32(sources[paths.indexOf(files[tensor.file]!)]!, tensor));
     }
-  });
+  };
+  await withFiles(paths, read, stamps);
   return hash.digest("hex");
 }
 
-async function readAsF32(source: FileSource, { shape, dtype, offset }: TensorEntry): Promise<Uint8Array> {
+async function readAsF32(source: FileSource, tensor: TensorEntry): Promise<Uint8Array> {
+  const { shape, dtype } = tensor;
   const count = numElements(shape);
-  const bytes = new Uint8Array(count * (dtype === "f32" ? 4 : 2)); // a buffer of its own is aligned
-  await source.readInto(bytes, offset);
+  const bytes = await readWhole(source, tensor, bytesOf(storedDType(dtype)));
   if (dtype === "f32") return bytes;
   const wide = new Uint32Array(count);
   convert(wide, "f32", bitsOf(bytes, dtype), dtype, count);

@@ -3,6 +3,7 @@
  * cannot tell (heads, sides, residual mix) and what a person wants to know (name, labels, recommended settings).
  */
 
+import { types } from "node:util";
 import { InvalidCheckpointError } from "../errors.js";
 import type { NativeConfig } from "../native/contract.js";
 import type { ModelNotes } from "../options/checkpoint.js";
@@ -125,7 +126,7 @@ function isCount(value: unknown, most = Number.MAX_SAFE_INTEGER): value is numbe
 }
 
 function isNumbers(value: unknown): value is ArrayLike<number> {
-  const list = value instanceof Float32Array ? [...value] : value;
+  const list = types.isFloat32Array(value) ? [...value] : value;
   return Array.isArray(list) && list.every((number) => Number.isFinite(number));
 }
 

@@ -2,7 +2,7 @@
 
 import { setImmediate as turn } from "node:timers/promises";
 import { InvalidCheckpointError, InvalidOptionError } from "../errors.js";
-import type { DType, NativeConfig, TensorEntry } from "../native/contract.js";
+import type { DType, FileStamp, NativeConfig, TensorEntry } from "../native/contract.js";
 import {
   type CheckpointSource,
   type ModelNotes,
@@ -12,17 +12,21 @@ import {
   resolveSource,
 } from "../options/checkpoint.js";
 import { inferTokenizer, inferTransformer, resolveHeads } from "./architecture.js";
+import { NAMES, type Part, quoted } from "./candidates.js";
 import type { FileFormat } from "./detect.js";
 import { bytesOf, numElements, type StoredTensor, weightDType } from "./dtype.js";
 import type { TokenizerShape, TransformerShape } from "./expected.js";
 import { checkNotes, differenceOf, type MetadataBlock, parseMetadata } from "./metadata.js";
+import { expandSource, type SourceGroup } from "./shards.js";
 import { contradiction, sidesFromCounts, sidesFromLevels } from "./sides.js";
 import { type ByteSource, throwIfAborted, withFiles } from "./source.js";
-import { type Part, readStateDicts, type StateDicts } from "./state-dict.js";
+import { readShards, readStateDicts, type StateDicts, type WeightsSet } from "./state-dict.js";
 
 /** What is in one or two files, complete or not. */
 export interface CheckpointInfo extends ModelNotes {
   files: string[];
+  /** What each file was when its header was read: whoever reads the weights later refuses one that has changed. */
+  stamps: FileStamp[];
   formats: FileFormat[];
   /** Sorted by file and offset. */
   tensors: TensorEntry[];
@@ -37,6 +41,8 @@ export interface CheckpointInfo extends ModelNotes {
   bytes: number;
   /** Bytes of the weights in each format. */
   bytesByDType: Record<DType, number>;
+  /** Every set of weights in the files, and which were taken ({@link OpenOptions.weights}). */
+  sets: WeightsSet[];
   /** What had to be assumed. */
   warnings: string[];
 }
@@ -68,7 +74,15 @@ export async function inspectCheckpoint(source: CheckpointSource, options: OpenO
   const { paths, roles } = resolveSource(source);
   const resolved = OPEN.read(options);
   throwIfAborted(resolved.signal, "opening the checkpoint");
-  return withFiles(paths, (files) => inspectSources(files, roles, resolved));
+  const groups: SourceGroup[] = [];
+  for (const path of paths) groups.push(await expandSource(path));
+  return withFiles(
+    groups.flatMap(({ files }) => files),
+    async (files) => ({
+      ...(await inspectGroups(groups, files, roles, resolved)),
+      stamps: files.map(({ stamp }) => stamp),
+    }),
+  );
 }
 
 /** {@link inspectCheckpoint} for files that are open already. */
@@ -76,13 +90,49 @@ export async function inspectSources(
   sources: readonly ByteSource[],
   roles: Roles = {},
   options: OpenOptions = {},
-): Promise<CheckpointInfo> {
+): Promise<Omit<CheckpointInfo, "stamps">> {
+  const groups = sources.map(({ path }) => ({ path, files: [path], shardOf: null }));
+  return inspectGroups(groups, sources, roles, options);
+}
+
+async function inspectGroups(
+  groups: readonly SourceGroup[],
+  sources: readonly ByteSource[],
+  roles: Roles,
+  options: OpenOptions,
+): Promise<Omit<CheckpointInfo, "stamps">> {
   const dicts: StateDicts[] = [];
-  for (const [index, source] of sources.entries()) {
+  const formats: FileFormat[] = [];
+  let first = 0;
+  for (const [index, { path, files, shardOf }] of groups.entries()) {
     throwIfAborted(options.signal, "opening the checkpoint");
-    dicts.push(await readStateDicts(source, index));
+    const wanted = { weights: options.weights, parts: partsOf(roles, index) };
+    const own = sources.slice(first, first + files.length);
+    const read =
+      shardOf === null ? readStateDicts(own[0]!, first, wanted) : readShards(path, own, first, shardOf, wanted);
+    dicts.push(await read);
+    formats.push(...files.map(() => dicts.at(-1)!.format));
+    first += files.length;
   }
-  return describe(new Assembly(sources, dicts, roles), options);
+  requireWeights(dicts, options.weights);
+  return describe(new Assembly(sources, dicts, roles), formats, options);
+}
+
+/** Parts that a source is read for: what it was given as, or everything. */
+function partsOf(roles: Roles, index: number): Part[] {
+  const parts: Part[] = ["var", "vae"];
+  return Object.keys(roles).length === 0 ? parts : parts.filter((part) => roles[part] === index);
+}
+
+/** Weights that were asked for by kind or name are somewhere. */
+function requireWeights(dicts: readonly StateDicts[], weights: string | undefined): void {
+  if (weights === undefined) return;
+  const sets = dicts.flatMap((dict) => dict.sets);
+  const is = ({ kind, name }: WeightsSet) =>
+    name === weights || ((weights === "raw" || weights === "ema") && kind === weights);
+  if (sets.some((set) => set.taken && is(set))) return;
+  const listed = sets.map(({ part, name, kind }) => `${quoted(name)} (${part}, ${kind})`).join(", ");
+  throw new InvalidOptionError("weights", JSON.stringify(weights), `weights that are there: ${listed}`);
 }
 
 type Roles = ResolvedSource["roles"];
@@ -110,6 +160,7 @@ class Assembly {
 
   private require(part: Part, dict: StateDicts): StateDicts {
     if (dict.parts[part].size > 0) return dict;
+    if (dict.sets.length === 0) throw new InvalidCheckpointError(`${dict.path}: holds no ${NAMES[part]}`);
     const other = part === "var" ? "vae" : "var";
     throw new InvalidCheckpointError(
       `${dict.path}: was given as the ${NAMES[part]}, but holds only a ${NAMES[other]}: are the two files swapped?`,
@@ -117,32 +168,43 @@ class Assembly {
   }
 }
 
-const NAMES: Record<Part, string> = { var: "transformer", vae: "tokenizer" };
-
-async function describe(assembly: Assembly, options: OpenOptions): Promise<CheckpointInfo> {
+async function describe(
+  assembly: Assembly,
+  formats: FileFormat[],
+  options: OpenOptions,
+): Promise<Omit<CheckpointInfo, "stamps">> {
   const { var: transformerFile, vae: tokenizerFile } = assembly.of;
-  const warnings: string[] = [];
+  const warnings = [...new Set([transformerFile, tokenizerFile])].flatMap((dicts) => dicts?.warnings ?? []);
   await turn(); // each step takes a millisecond or two for a large model: the event loop runs in between
   const transformer = transformerFile && inferTransformer(transformerFile.path, transformerFile.parts.var);
   await turn();
   const tokenizer = tokenizerFile && inferTokenizer(tokenizerFile.path, tokenizerFile.parts.vae);
   const holder = transformerFile ?? tokenizerFile;
   const block = holder && parseMetadata(holder.path, holder.metadata);
+  const given = options.heads ?? (transformer?.numHeads === null ? block?.architecture.numHeads : undefined);
+  const warn = (text: string) => warnings.push(text);
+  const headsOf = (path: string, shape: TransformerShape) => resolveHeads(path, shape, given, warn);
   let config: NativeConfig | null = null;
   if (transformerFile && tokenizerFile && transformer && tokenizer) {
     const names = { var: transformerFile.path, vae: tokenizerFile.path };
     requirePair(names, transformer, tokenizer);
     const sides = await resolveSides(assembly.files, transformerFile, transformer, block, options);
-    const given = options.heads ?? (transformer.numHeads === null ? block?.architecture.numHeads : undefined);
-    const heads = resolveHeads(names.var, transformer, given, (text) => warnings.push(text));
+    const heads = headsOf(names.var, transformer);
     config = configOf(transformer, tokenizer, sides, heads, mixOf(tokenizer, block, options));
     if (transformerFile === tokenizerFile) checkMetadata(names.var, block, config, options);
     warnHits(tokenizerFile, config, warnings);
+  } else if (transformerFile && transformer) {
+    try {
+      headsOf(transformerFile.path, transformer);
+    } catch (error) {
+      warnings.push((error as Error).message); // a part alone can be looked at without them
+    }
   }
   await turn();
   const trainedScales = tokenizerFile === null ? null : scalesOfHits(tokenizerFile);
   const { architecture: _, ...notes } = block ?? ({} as Partial<MetadataBlock>);
-  return { ...notes, ...tableOf(assembly), transformer, tokenizer, config, trainedScales, warnings };
+  const sets = assembly.dicts.flatMap((dicts) => dicts.sets);
+  return { ...notes, ...tableOf(assembly), formats, transformer, tokenizer, config, trainedScales, sets, warnings };
 }
 
 function requirePair(names: Record<Part, string>, transformer: TransformerShape, tokenizer: TokenizerShape): void {
@@ -191,7 +253,7 @@ async function resolveSides(
 
 /** The level of each token. Its length equals that of `pos_1LC`, whose weights are in the file, so it is bounded. */
 async function readLevels(file: ByteSource, tensor: StoredTensor, numTokens: number): Promise<number[]> {
-  if (tensor.dtype !== "I64" || numElements(tensor.shape) !== numTokens) {
+  if (tensor.dtype !== "I64" || numElements(tensor.shape) !== numTokens || tensor.strides !== undefined) {
     throw new InvalidCheckpointError(
       `${file.path}: tensor lvl_1L is ${tensor.dtype} [${tensor.shape.join(", ")}], I64 [1, ${numTokens}] was expected`,
     );
@@ -258,14 +320,14 @@ function scalesOfHits(dicts: StateDicts): number | null {
   return dicts.buffers.get("vae.quantize.ema_vocab_hit_SV")?.shape[0] ?? null;
 }
 
-function tableOf({ files, dicts, of }: Assembly) {
+function tableOf({ files, of }: Assembly) {
   const tensors: TensorEntry[] = [];
   const bytesByDType: Record<DType, number> = { f32: 0, f16: 0, bf16: 0 };
   let numParameters = 0;
   for (const part of ["var", "vae"] as const) {
-    for (const [name, { dtype, shape, file, offset }] of of[part]?.parts[part] ?? []) {
+    for (const [name, { dtype, shape, strides, file, offset }] of of[part]?.parts[part] ?? []) {
       const format = weightDType(dtype)!; // inference has refused the others
-      tensors.push({ name: `${part}.${name}`, dtype: format, shape, file, offset });
+      tensors.push({ name: `${part}.${name}`, dtype: format, shape, ...(strides && { strides }), file, offset });
       bytesByDType[format] += numElements(shape) * bytesOf(dtype);
       numParameters += numElements(shape);
     }
@@ -273,5 +335,5 @@ function tableOf({ files, dicts, of }: Assembly) {
   tensors.sort((a, b) => a.file - b.file || a.offset - b.offset);
   const bytes = bytesByDType.f32 + bytesByDType.f16 + bytesByDType.bf16;
   const paths = files.map(({ path }) => path);
-  return { files: paths, formats: dicts.map(({ format }) => format), tensors, numParameters, bytes, bytesByDType };
+  return { files: paths, tensors, numParameters, bytes, bytesByDType };
 }

@@ -6,6 +6,7 @@ import {
   PickleDict,
   PickleGlobal,
   PickleList,
+  PickleOpaque,
   PickleTuple,
   type PickleValue,
   printable,
@@ -15,8 +16,8 @@ import {
 export interface PickleHost {
   /** The global of this full name, such as `collections.OrderedDict`. @throws UnsafeCheckpointError for every other name */
   resolve(name: string): PickleGlobal;
-  /** What "calling" an allowed global with these arguments yields. */
-  call(callee: PickleGlobal, args: PickleTuple): PickleValue;
+  /** What "calling" an allowed global with these arguments yields; `create` is for `__new__`, before any `__init__`. */
+  call(callee: PickleGlobal, args: PickleTuple, how: "call" | "create"): PickleValue;
   /** What a persistent id stands for. */
   persistent(id: PickleValue): PickleValue;
 }
@@ -143,12 +144,14 @@ export class Machine {
 
   append(items: PickleValue[]): void {
     const list = this.top();
+    if (list instanceof PickleOpaque) return;
     if (!(list instanceof PickleList)) throw this.broken(`it appends to ${kindOf(list)}`);
     for (const item of items) list.items.push(item);
   }
 
   set(items: PickleValue[]): void {
     const dict = this.top();
+    if (dict instanceof PickleOpaque) return;
     if (!(dict instanceof PickleDict)) throw this.broken(`it sets items of ${kindOf(dict)}`);
     if (items.length % 2 !== 0) throw this.broken("a dict's key has no value");
     for (let index = 0; index < items.length; index += 2) dict.entries.set(items[index]!, items[index + 1]!);
@@ -164,20 +167,28 @@ export class Machine {
     this.push(this.host.resolve(`${module}.${name}`));
   }
 
-  call(): void {
+  call(how: "call" | "create"): void {
     const args = this.pop();
     const callee = this.pop();
     if (!(callee instanceof PickleGlobal) || !(args instanceof PickleTuple)) {
       throw this.broken(`it calls ${kindOf(callee)} with ${kindOf(args)}`);
     }
-    this.push(this.host.call(callee, args));
+    this.push(this.host.call(callee, args, how));
   }
 
-  /** Attributes of a dict (PyTorch keeps `_metadata` there) are dropped; nothing else may have any. */
+  /** NEWOBJ_EX: like NEWOBJ, with a dict of named arguments. */
+  createNamed(): void {
+    const named = this.pop();
+    if (!(named instanceof PickleDict)) throw this.broken(`named arguments are ${kindOf(named)}`);
+    this.call("create");
+  }
+
+  /** Attributes of a dict (PyTorch keeps `_metadata` there) and of opaque objects are dropped; nothing else may have any. */
   build(): void {
     this.pop();
     const target = this.top();
-    if (!(target instanceof PickleDict)) throw this.broken(`it sets attributes of ${kindOf(target)}`);
+    if (!(target instanceof PickleDict) && !(target instanceof PickleOpaque))
+      throw this.broken(`it sets attributes of ${kindOf(target)}`);
   }
 
   /** Old-style instances: refused, with the name of their class where there is one. */

@@ -43,6 +43,7 @@ define(0x8d, (m) => m.push(m.text(m.size8())));
 define("C", (m) => m.push(m.take(m.uint(1))));
 define("B", (m) => m.push(m.take(m.uint(4))));
 define(0x8e, (m) => m.push(m.take(m.size8())));
+define(0x96, (m) => m.push(m.take(m.size8()))); // BYTEARRAY8
 
 // containers
 define(")", (m) => m.tuple(0));
@@ -82,8 +83,9 @@ define(0x93, (m) => {
   const name = m.pop();
   m.global(m.pop(), name);
 });
-define("R", (m) => m.call());
-define(0x81, (m) => m.call()); // NEWOBJ: class and arguments, like a call
+define("R", (m) => m.call("call"));
+define(0x81, (m) => m.call("create")); // NEWOBJ: class and arguments
+define(0x92, (m) => m.createNamed()); // NEWOBJ_EX
 define("b", (m) => m.build());
 define("Q", (m) => m.push(m.host.persistent(m.pop())));
 define("i", (m) => m.refuseInstance());

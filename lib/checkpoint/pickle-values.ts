@@ -39,6 +39,7 @@ export type PickleValue =
   | PickleList
   | PickleDict
   | PickleGlobal
+  | PickleOpaque
   | HostValue;
 
 /** The kind of a value, for messages. */
@@ -54,11 +55,20 @@ export function kindOf(value: PickleValue | undefined): string {
   if (value instanceof PickleList) return `a list of ${value.items.length}`;
   if (value instanceof PickleDict) return "a dict";
   if (value instanceof PickleGlobal) return value.name;
+  if (value instanceof PickleOpaque) return `an object of ${value.name}`;
   return `a ${value.kind}`;
 }
 
+/**
+ * An object that this reader knows by name and leaves alone: a namespace of arguments, a number of NumPy's. Nothing is made of
+ * its parts.
+ */
+export class PickleOpaque {
+  constructor(readonly name: string) {}
+}
+
 /** Text of a file in a message: one line, no control characters, not too long. */
-export function printable(text: string): string {
+export function printable(text: string, limit = 120): string {
   const clean = text.replace(/[^\x20-\x7e]/g, (char) => `\\u${char.charCodeAt(0).toString(16).padStart(4, "0")}`);
-  return clean.length > 120 ? `${clean.slice(0, 117)}...` : clean;
+  return clean.length > limit ? `${clean.slice(0, limit - 3)}...` : clean;
 }

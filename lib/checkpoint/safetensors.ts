@@ -4,7 +4,7 @@
  */
 
 import { InvalidCheckpointError } from "../errors.js";
-import { bytesOf, isStoredDType, numElements, type StoredTensor } from "./dtype.js";
+import { bytesOf, isPackedDType, isStoredDType, numElements, type StoredTensor } from "./dtype.js";
 import { findDuplicateKey } from "./json-keys.js";
 import { printable } from "./pickle-values.js";
 import type { ByteSource } from "./source.js";
@@ -81,6 +81,11 @@ function parseTensor(source: ByteSource, name: string, value: unknown) {
   const at = `tensor ${quote(name)}`;
   if (!isRecord(value)) throw damaged(source, `${at} is not described by an object`);
   const { dtype, shape, data_offsets: offsets } = value;
+  if (typeof dtype === "string" && isPackedDType(dtype)) {
+    throw new InvalidCheckpointError(
+      `${source.path}: ${at} has the unknown dtype ${quote(dtype)}, less than a byte per element; F32, F16 or BF16 was expected: save the weights in one of them`,
+    );
+  }
   if (typeof dtype !== "string" || !isStoredDType(dtype))
     throw damaged(source, `${at} has the unknown dtype ${quote(dtype)}`);
   if (!isSizes(shape) || shape.length > MAX_RANK) throw damaged(source, `${at} has no valid shape`);

@@ -1,8 +1,10 @@
 /** Random access to the bytes of a file, within bounds. Readers never load a whole file. */
 
+import type { BigIntStats } from "node:fs";
 import { type FileHandle, open, stat } from "node:fs/promises";
 import { AbortError, InvalidCheckpointError, IoError } from "../errors.js";
 import { ioError } from "../files/io-error.js";
+import type { FileStamp } from "../native/contract.js";
 
 /** Where a reader gets its bytes: a file, or memory in tests. */
 export interface ByteSource {
@@ -14,19 +16,30 @@ export interface ByteSource {
 }
 
 export class FileSource implements ByteSource {
-  private constructor(
-    readonly path: string,
-    readonly size: number,
-    private readonly handle: FileHandle,
-  ) {}
+  readonly path: string;
+  readonly size: number;
 
-  /** @throws IoError when there is no such regular file, or it may not be read */
-  static async open(path: string): Promise<FileSource> {
+  private constructor(
+    /** What the file was when it was opened. */
+    readonly stamp: FileStamp,
+    private readonly handle: FileHandle,
+  ) {
+    this.path = stamp.path;
+    this.size = stamp.bytes;
+  }
+
+  /**
+   * @param expected what the file was when its header was read; it must still be that
+   * @throws IoError when there is no such regular file, it may not be read, or it is not the expected one
+   */
+  static async open(path: string, expected?: FileStamp): Promise<FileSource> {
     let handle: FileHandle | undefined;
     try {
-      const { size } = requireFile(path, await stat(path)); // before opening: opening a pipe would wait for a writer
+      requireFile(path, await stat(path)); // before opening: opening a pipe would wait for a writer
       handle = await open(path, "r");
-      return new FileSource(path, size, handle);
+      const stamp = stampOf(path, await handle.stat({ bigint: true }));
+      if (expected !== undefined) requireSame(expected, stamp);
+      return new FileSource(stamp, handle);
     } catch (error) {
       await handle?.close();
       throw ioError("cannot read", path, error);
@@ -46,9 +59,20 @@ export class FileSource implements ByteSource {
     let done = 0;
     while (done < target.byteLength) {
       const { bytesRead } = await this.tryRead(target, done, offset + done);
-      if (bytesRead === 0) throw new InvalidCheckpointError(`${this.path}: became shorter while it was read`);
+      if (bytesRead === 0) throw new IoError(`${this.path} became shorter while it was read`);
       done += bytesRead;
     }
+  }
+
+  /** @throws IoError when the file's size or time are not what they were at opening */
+  async requireUnchanged(): Promise<void> {
+    let now: FileStamp;
+    try {
+      now = stampOf(this.path, await this.handle.stat({ bigint: true }));
+    } catch (error) {
+      throw ioError("cannot read", this.path, error);
+    }
+    requireSame(this.stamp, now);
   }
 
   async close(): Promise<void> {
@@ -64,15 +88,55 @@ export class FileSource implements ByteSource {
   }
 }
 
-/** Opens every path, hands the files to `work`, closes them whatever happens. */
-export async function withFiles<T>(paths: readonly string[], work: (files: FileSource[]) => Promise<T>): Promise<T> {
+/**
+ * Opens every path, hands the files to `work`, closes them whatever happens. When a file changed meanwhile, what came of the
+ * work is worth nothing, be it a result or an error: the IoError that says so comes instead.
+ *
+ * @param stamps what some of the files were when their headers were read
+ */
+export async function withFiles<T>(
+  paths: readonly string[],
+  work: (files: FileSource[]) => Promise<T>,
+  stamps: readonly FileStamp[] = [],
+): Promise<T> {
   const files: FileSource[] = [];
+  const requireUnchanged = async () => {
+    for (const file of files) await file.requireUnchanged();
+  };
   try {
-    for (const path of paths) files.push(await FileSource.open(path));
-    return await work(files);
+    for (const path of paths)
+      files.push(
+        await FileSource.open(
+          path,
+          stamps.find((stamp) => stamp.path === path),
+        ),
+      );
+    const result = await work(files);
+    await requireUnchanged();
+    return result;
+  } catch (error) {
+    await requireUnchanged();
+    throw error;
   } finally {
     await Promise.all(files.map((file) => file.close()));
   }
+}
+
+function stampOf(path: string, { size, mtimeNs }: BigIntStats): FileStamp {
+  const seconds = mtimeNs / 1_000_000_000n - (mtimeNs % 1_000_000_000n < 0n ? 1n : 0n); // as the system counts: downwards
+  return {
+    path,
+    bytes: Number(size),
+    seconds: Number(seconds),
+    nanoseconds: Number(mtimeNs - seconds * 1_000_000_000n),
+  };
+}
+
+function requireSame(before: FileStamp, now: FileStamp): void {
+  const resized = before.bytes !== now.bytes;
+  if (!resized && before.seconds === now.seconds && before.nanoseconds === now.nanoseconds) return;
+  const what = resized ? `it has ${now.bytes} bytes, it had ${before.bytes}` : "it was written to";
+  throw new IoError(`${now.path} changed while it was read: ${what}`);
 }
 
 /** @throws AbortError whose cause is the signal's reason */

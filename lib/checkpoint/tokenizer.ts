@@ -5,7 +5,7 @@ import type { NativeTokenizerConfig } from "../native/contract.js";
 import type { CheckpointSource, OpenOptions } from "../options/checkpoint.js";
 import { type CheckpointInfo, inspectCheckpoint } from "./open.js";
 
-export interface TokenizerCheckpoint extends Pick<CheckpointInfo, "files" | "tensors"> {
+export interface TokenizerCheckpoint extends Pick<CheckpointInfo, "files" | "stamps" | "tensors" | "warnings"> {
   config: NativeTokenizerConfig;
 }
 
@@ -17,7 +17,7 @@ export interface TokenizerCheckpoint extends Pick<CheckpointInfo, "files" | "ten
  */
 export async function openTokenizer(source: CheckpointSource, options: OpenOptions = {}): Promise<TokenizerCheckpoint> {
   const info = await inspectCheckpoint(source, options);
-  const { files, tokenizer } = info;
+  const { files, stamps, tokenizer, warnings } = info;
   if (tokenizer === null) throw new InvalidCheckpointError(`${files.join(", ")}: holds a transformer but no tokenizer`);
   const { codebookSize, codeDim, residualConvs, channels, multipliers, numResBlocks } = tokenizer;
   const sides = info.config?.sides ?? givenSides(info, options);
@@ -37,7 +37,7 @@ export async function openTokenizer(source: CheckpointSource, options: OpenOptio
     numResBlocks,
     sides,
   };
-  return { files, tensors: info.tensors.filter(({ name }) => name.startsWith("vae.")), config };
+  return { files, stamps, warnings, tensors: info.tensors.filter(({ name }) => name.startsWith("vae.")), config };
 }
 
 function givenSides({ files, trainedScales }: CheckpointInfo, { sides }: OpenOptions): number[] {

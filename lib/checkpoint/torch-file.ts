@@ -5,11 +5,11 @@
 
 import { crc32 } from "node:zlib";
 import { InvalidCheckpointError } from "../errors.js";
-import { bytesOf, numElements, type StoredTensor } from "./dtype.js";
+import { bytesOf, type StoredTensor, spanOf } from "./dtype.js";
 import { MAX_PICKLE_BYTES, readPickle } from "./pickle.js";
 import { PickleDict, PickleList, type PickleValue, printable } from "./pickle-values.js";
 import type { ByteSource } from "./source.js";
-import { requireContiguous, TorchHost, type TorchStorage, type TorchTensor } from "./torch.js";
+import { isContiguous, requireView, TorchHost, type TorchStorage, type TorchTensor } from "./torch.js";
 import { locateData, readZipDirectory, type ZipEntry } from "./zip.js";
 
 /** A PyTorch file whose pickle has been read; its tensors' numbers have not. */
@@ -92,19 +92,18 @@ async function locateTensor(
   file: number,
   find: (storage: TorchStorage) => Promise<Place>,
 ): Promise<StoredTensor> {
-  requireContiguous(source.path, name, tensor);
-  const { dtype, length } = tensor.storage;
+  const { storage, dtype, shape } = tensor;
   const itemSize = bytesOf(dtype);
-  const place = await find(tensor.storage);
-  if (place.size !== length * itemSize) {
-    throw invalid(
-      source,
-      `tensor ${printable(name)} expects a storage of ${length * itemSize} bytes, the file holds ${place.size}`,
-    );
+  requireView(source.path, name, tensor, itemSize);
+  const place = await find(storage);
+  const size = storage.length * bytesOf(storage.dtype);
+  if (place.size !== size) {
+    throw invalid(source, `tensor ${printable(name)} expects a storage of ${size} bytes, the file holds ${place.size}`);
   }
   const offset = place.offset + tensor.offset * itemSize;
-  if (offset + numElements(tensor.shape) * itemSize > source.size) throw truncated(source, name);
-  return { dtype, shape: tensor.shape, file, offset };
+  const strides = isContiguous(tensor) ? undefined : tensor.strides;
+  if (offset + spanOf(shape, strides, itemSize) > source.size) throw truncated(source, name);
+  return { dtype, shape, file, offset, ...(strides !== undefined && { strides }) };
 }
 
 /** The folder of `data.pkl`, with its slash: `archive/`, or the name of the file it was saved as. */

@@ -4,13 +4,15 @@
  */
 
 import { InvalidCheckpointError, UnsafeCheckpointError } from "../errors.js";
-import { numElements, type StoredDType } from "./dtype.js";
+import { bytesOf, numElements, type StoredDType, spanOf } from "./dtype.js";
+import { isOpaque } from "./opaque.js";
 import type { PickleHost } from "./pickle.js";
 import {
   HostValue,
   kindOf,
   PickleDict,
   PickleGlobal,
+  PickleOpaque,
   PickleTuple,
   type PickleValue,
   printable,
@@ -38,6 +40,7 @@ export class TorchTensor extends HostValue {
     readonly offset: number, // elements
     readonly shape: number[],
     readonly strides: number[], // elements
+    readonly dtype: StoredDType = storage.dtype,
   ) {
     super();
   }
@@ -54,6 +57,21 @@ const STORAGES: Record<string, StoredDType> = {
   "torch.CharStorage": "I8",
   "torch.ByteStorage": "U8",
   "torch.BoolStorage": "BOOL",
+  "torch.ComplexFloatStorage": "C64",
+  "torch.ComplexDoubleStorage": "C128",
+  "torch.storage.UntypedStorage": "U8", // its tensors say their format themselves
+};
+
+/** Formats without a storage class of their own. */
+const DTYPES: Record<string, StoredDType> = {
+  "torch.float8_e4m3fn": "F8_E4M3",
+  "torch.float8_e5m2": "F8_E5M2",
+  "torch.float8_e8m0fnu": "F8_E8M0",
+  "torch.float8_e4m3fnuz": "F8_E4M3FNUZ",
+  "torch.float8_e5m2fnuz": "F8_E5M2FNUZ",
+  "torch.uint16": "U16",
+  "torch.uint32": "U32",
+  "torch.uint64": "U64",
 };
 
 type Call = (host: TorchHost, args: readonly PickleValue[]) => PickleValue;
@@ -63,7 +81,9 @@ const CALLS: Record<string, Call> = {
     if (args.length !== 0) throw host.broken("collections.OrderedDict is called with arguments");
     return new PickleDict();
   },
+  "collections.defaultdict": () => new PickleDict(), // what it makes for missing keys is of no use here
   "torch._utils._rebuild_tensor_v2": (host, args) => host.tensor(args),
+  "torch._utils._rebuild_tensor_v3": (host, args) => host.tensor(args, args[6]),
   "torch._utils._rebuild_parameter": (host, [tensor]) => {
     if (!(tensor instanceof TorchTensor)) throw host.broken(`a parameter is made of ${kindOf(tensor)}`);
     return tensor;
@@ -91,16 +111,24 @@ export class TorchHost implements PickleHost {
   }
 
   resolve(name: string): PickleGlobal {
-    if (Object.hasOwn(STORAGES, name) || Object.hasOwn(CALLS, name)) return new PickleGlobal(name);
-    throw new UnsafeCheckpointError(
-      `${this.path}: the pickle names ${printable(name)}, which is not on the list of allowed names; nothing of it was run`,
-    );
+    if ([STORAGES, CALLS, DTYPES].some((names) => Object.hasOwn(names, name)) || isOpaque(name))
+      return new PickleGlobal(name);
+    throw this.unsafe(name);
   }
 
-  call(callee: PickleGlobal, args: PickleTuple): PickleValue {
-    const call = CALLS[callee.name];
-    if (call === undefined) throw this.broken(`${callee.name} is called`);
+  call({ name }: PickleGlobal, args: PickleTuple, how: "call" | "create"): PickleValue {
+    if (isOpaque(name, how)) return new PickleOpaque(name);
+    if (isOpaque(name)) throw this.unsafe(name); // made in another way than its own
+    const call = CALLS[name];
+    if (call === undefined) throw this.broken(`${name} is called`);
     return call(this, args.items);
+  }
+
+  private unsafe(name: string): UnsafeCheckpointError {
+    const hint = HINTS.find(([names]) => names.test(name))?.[1];
+    return new UnsafeCheckpointError(
+      `${this.path}: the pickle names ${printable(name)}, which is not on the list of allowed names; nothing of it was run${hint === undefined ? "" : `. ${hint}`}`,
+    );
   }
 
   /** `("storage", class, key, location, elements)`, in the legacy format followed by an optional view. */
@@ -125,15 +153,18 @@ export class TorchHost implements PickleHost {
     return known;
   }
 
-  /** `(storage, offset, shape, strides, requires_grad, hooks)`. */
-  tensor([storage, offset, shape, strides]: readonly PickleValue[]): TorchTensor {
+  /** `(storage, offset, shape, strides, requires_grad, hooks)`; its format is the storage's unless it is named. */
+  tensor([storage, offset, shape, strides]: readonly PickleValue[], format?: PickleValue): TorchTensor {
     if (!(storage instanceof TorchStorage)) throw this.broken(`a tensor is made of ${kindOf(storage)}`);
     const sizes = sizesOf(shape);
     const steps = sizesOf(strides);
     if (!isSize(offset) || sizes === null || steps === null || sizes.length !== steps.length) {
       throw this.broken(`a tensor in storage ${printable(storage.key)} has no valid offset, shape and strides`);
     }
-    return new TorchTensor(storage, offset, sizes, steps);
+    if (format === undefined) return new TorchTensor(storage, offset, sizes, steps);
+    const dtype = format instanceof PickleGlobal ? DTYPES[format.name] : undefined;
+    if (dtype === undefined) throw this.broken(`a tensor in storage ${printable(storage.key)} has no known format`);
+    return new TorchTensor(storage, offset, sizes, steps, dtype);
   }
 
   broken(found: string): InvalidCheckpointError {
@@ -141,26 +172,64 @@ export class TorchHost implements PickleHost {
   }
 }
 
-/** @throws InvalidCheckpointError unless the tensor is row-major without gaps and inside its storage */
-export function requireContiguous(path: string, name: string, tensor: TorchTensor): void {
-  const { shape, strides, offset, storage } = tensor;
-  const about = `${path}: tensor ${printable(name)} [${shape.join(", ")}]`;
+/** Row-major without gaps? Strides of dimensions with one element mean nothing. */
+export function isContiguous({ shape, strides }: TorchTensor): boolean {
   let expected = 1;
   for (let axis = shape.length - 1; axis >= 0; axis--) {
-    if (shape[axis] !== 1 && strides[axis] !== expected) {
-      const found = `strides [${strides.join(", ")}]`;
-      throw new InvalidCheckpointError(
-        `${about} is not contiguous (${found}): it was transposed or expanded; save tensor.contiguous() instead`,
-      );
-    }
+    if (shape[axis] !== 1 && strides[axis] !== expected) return false;
     expected *= shape[axis]!;
   }
-  if (!(offset + numElements(shape) <= storage.length)) {
+  return true;
+}
+
+/** A view of a few numbers that lie far apart is not worth the bytes between them. */
+const MAX_SPREAD = 16;
+const SMALL_BYTES = 2 ** 24;
+
+/** @throws InvalidCheckpointError unless the tensor lies inside its storage, and not too thinly spread */
+export function requireView(path: string, name: string, tensor: TorchTensor, itemSize: number): void {
+  const { shape, strides, offset, storage } = tensor;
+  const about = `${path}: tensor ${printable(name)} [${shape.join(", ")}]`;
+  const span = spanOf(shape, isContiguous(tensor) ? undefined : strides, itemSize);
+  const elements = numElements(shape);
+  const size = storage.length * bytesOf(storage.dtype);
+  if (!(Number.isSafeInteger(elements) && offset * itemSize + span <= size)) {
     throw new InvalidCheckpointError(
-      `${about} at element ${offset} reaches beyond its storage of ${storage.length} elements`,
+      `${about} at element ${offset}${isContiguous(tensor) ? "" : ` with strides [${strides.join(", ")}]`} reaches beyond its storage of ${storage.length} elements`,
+    );
+  }
+  const bytes = elements * itemSize;
+  if (span > SMALL_BYTES && span > MAX_SPREAD * bytes) {
+    throw new InvalidCheckpointError(
+      `${about} is not contiguous (strides [${strides.join(", ")}]) and spread over ${span} bytes: save tensor.contiguous() instead`,
+    );
+  }
+  if (!isContiguous(tensor) && bytes > SMALL_BYTES && bytes > MAX_SPREAD * span) {
+    throw new InvalidCheckpointError(
+      `${about} is expanded from ${span} bytes to ${bytes}: save tensor.contiguous() instead`,
     );
   }
 }
+
+/** What a refused name tells about the file. */
+const HINTS: [RegExp, string][] = [
+  [
+    /^(torch\.nn\.|__main__\.|models?\.|torch\.jit\.|torch\.fx\.)/,
+    "The file holds a whole module instead of its weights: save model.state_dict()",
+  ],
+  [
+    /^torch\.distributed\.|DTensor|ShardedTensor/,
+    "Its tensors are spread over several processes: gather them (full_tensor(), FullStateDictConfig) and save those",
+  ],
+  [/_rebuild_meta_tensor/, "Its tensors are on the meta device: they have no numbers"],
+  [/_rebuild_qtensor|torch\.Q\w+Storage/, "Its weights are quantized: save them in float32, float16 or bfloat16"],
+  [/_rebuild_sparse/, "Its weights are sparse: save tensor.to_dense()"],
+  [
+    /_rebuild_(from_type|wrapper_subclass)|torchao\.|bitsandbytes\./,
+    "Its weights are of a class of their own, such as a quantized one: save plain tensors",
+  ],
+  [/^transformers\.|^diffusers\./, "Save the weights alone, as safetensors or as a state dict"],
+];
 
 function sizesOf(value: PickleValue | undefined): number[] | null {
   if (!(value instanceof PickleTuple) || value.items.length > MAX_RANK || !value.items.every(isSize)) return null;

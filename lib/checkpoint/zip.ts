@@ -5,12 +5,14 @@
  */
 
 import { InvalidCheckpointError } from "../errors.js";
+import { printable } from "./pickle-values.js";
 import type { ByteSource } from "./source.js";
 
 export interface ZipEntry {
   name: string;
   size: number; // bytes of the stored data
   crc32: number;
+  method: number; // 0: stored, the only one that is read
   headerOffset: number; // of the local header
   limit: number; // where the next entry or the central directory begins
 }
@@ -49,8 +51,37 @@ export async function readZipDirectory(source: ByteSource): Promise<Map<string, 
     at = next;
   }
   if (at !== size) throw damaged(source, `its directory has ${size - at} bytes more than its ${count} entries`);
+  refuseArchives(source, [...entries.keys()]);
+  refuseCompressed(source, entries.values());
   limitEntries(source, [...entries.values()], offset);
   return entries;
+}
+
+/** Archives of other kinds, by what lies in them. */
+function refuseArchives({ path }: ByteSource, names: readonly string[]): void {
+  const has = (pattern: RegExp) => names.some((name) => pattern.test(name));
+  const what =
+    has(/^[^/]+\/constants\.pkl$/) && has(/^[^/]+\/code\//)
+      ? "a TorchScript archive (torch.jit.save), which holds a program: save model.state_dict() with torch.save instead"
+      : has(/(^|\/)archive_format$/) || has(/\/models\/model\.json$/)
+        ? "a program of torch.export: save model.state_dict() with torch.save instead"
+        : has(/^[^/]+\/\.data\/extern_modules$/)
+          ? "a torch.package archive, which holds code: save model.state_dict() with torch.save instead"
+          : has(/\.npy$/)
+            ? "an archive of NumPy arrays (.npz): save the weights as safetensors or with torch.save"
+            : has(/\.(pth|pt|ckpt|bin|safetensors)$/)
+              ? `a zip archive around checkpoints (${printable(names.find((name) => /\.(pth|pt|ckpt|bin|safetensors)$/.test(name))!)}): unpack it first`
+              : null;
+  if (what !== null) throw new InvalidCheckpointError(`${path}: it is ${what}`);
+}
+
+function refuseCompressed({ path }: ByteSource, entries: Iterable<ZipEntry>): void {
+  for (const { name, method } of entries) {
+    if (method === 0) continue;
+    throw new InvalidCheckpointError(
+      `${path}: entry ${JSON.stringify(name)} is compressed (method ${method}); PyTorch stores its entries: unpack what you downloaded?`,
+    );
+  }
 }
 
 /** Offset of an entry's data in the file: behind its local header, whose own name and extra field have their own lengths. */
@@ -125,13 +156,9 @@ function parseEntry(source: ByteSource, bytes: Buffer, at: number): [ZipEntry, n
   const quoted = JSON.stringify(name);
   if ((bytes.readUInt16LE(at + 8) & 1) !== 0) throw damaged(source, `entry ${quoted} is encrypted`);
   const method = bytes.readUInt16LE(at + 10);
-  if (method !== 0) {
-    throw new InvalidCheckpointError(
-      `${source.path}: entry ${quoted} is compressed (method ${method}); PyTorch stores its entries: unpack what you downloaded?`,
-    );
-  }
   const entry: ZipEntry = {
     name,
+    method,
     crc32: bytes.readUInt32LE(at + 16),
     size: bytes.readUInt32LE(at + 24),
     headerOffset: bytes.readUInt32LE(at + 42),
@@ -144,7 +171,7 @@ function parseEntry(source: ByteSource, bytes: Buffer, at: number): [ZipEntry, n
   entry.size = take(entry.size);
   stored = take(stored);
   entry.headerOffset = take(entry.headerOffset);
-  if (stored !== entry.size)
+  if (method === 0 && stored !== entry.size)
     throw damaged(source, `entry ${quoted} is stored, but in ${stored} of ${entry.size} bytes`);
   return [entry, next];
 }

@@ -1,6 +1,7 @@
 /** An inspection as people read it. */
 
 import type { CheckpointInfo } from "../checkpoint/index.js";
+import { printable } from "../checkpoint/pickle-values.js";
 import type { Architecture } from "../values/architecture.js";
 import { formatBytes, formatCount, formatSection, formatTable } from "./format.js";
 
@@ -16,6 +17,8 @@ export interface Inspection {
   name: string | null;
   files: { path: string; format: string; bytes: number }[];
   parameters: { transformer: number; tokenizer: number; total: number };
+  /** Every set of weights in the files, and which were taken. */
+  sets: CheckpointInfo["sets"];
   weightsBytes: number;
   /** Bytes of the weights in each number format. */
   bytesByDType: CheckpointInfo["bytesByDType"];
@@ -37,6 +40,7 @@ export function printInspection(inspection: Inspection): string {
   const { architecture, transformer, tokenizer } = inspection;
   return [
     printFiles(inspection),
+    printSets(inspection),
     ...(architecture === null
       ? [printPart("transformer alone", transformer), printPart("tokenizer alone", tokenizer)]
       : [printArchitecture(architecture), printUse(inspection, architecture), printMemory(inspection)]),
@@ -45,6 +49,19 @@ export function printInspection(inspection: Inspection): string {
   ]
     .filter((section) => section !== "")
     .join("\n");
+}
+
+/** Only where there is something to choose or to know: averages, and sets that were not taken. */
+function printSets({ sets }: Inspection): string {
+  if (sets.every(({ kind, taken }) => kind === "raw" && taken)) return "";
+  return formatSection(
+    "sets of weights (--weights)",
+    sets.map(({ part, name, kind, tensors, taken }) => {
+      const place = name === "" ? "the top of the file" : printable(name);
+      const what = kind === "ema" ? "average (ema)" : "raw";
+      return [part, `${place}: ${what}, ${tensors} tensors${taken ? ", taken" : ""}`] as const;
+    }),
+  );
 }
 
 function printFiles({ name, files, parameters, bytesByDType, weightsBytes }: Inspection): string {

@@ -12,6 +12,7 @@ export interface SourceFlags {
 }
 
 export interface ArchitectureFlags {
+  weights?: string;
   heads?: number;
   sides?: number[];
 }
@@ -43,6 +44,7 @@ export function addLoadOptions(command: Command): Command {
 /** What a checkpoint cannot always tell. */
 export function addArchitectureOptions(command: Command): Command {
   return command
+    .option("--weights <which>", "raw or ema (their average), where a file holds both; or a name that inspect lists")
     .option("--heads <n>", "attention heads, for a checkpoint without L2-norm attention", integer(1, 1024))
     .option("--sides <list>", "sides of the scales, such as 1,2,3,4,5,6,8,10,13,16", list(integer(1, 1024)));
 }
@@ -63,12 +65,13 @@ export function nameOf(source: SourcePaths | undefined): string {
 }
 
 export function loadOptionsOf(flags: LoadFlags): LoadOptions {
-  const { device, dtype, threads, kvDtype, heads, sides } = flags;
+  const { device, dtype, threads, kvDtype, weights, heads, sides } = flags;
   return {
     ...(device !== undefined && { device }),
     ...(dtype !== undefined && { dtype }),
     ...(threads !== undefined && { threads }),
     ...(kvDtype !== undefined && { kvPool: { dtype: kvDtype } }),
+    ...(weights !== undefined && { weights }),
     ...(heads !== undefined && { heads }),
     ...(sides !== undefined && { sides }),
   };

@@ -65,6 +65,7 @@ const FLAGS: Record<string, string> = {
   seed: "--seed",
   threads: "--threads",
   device: "--device",
+  weights: "--weights",
   heads: "--heads",
   sides: "--sides",
   dtype: "--dtype",
@@ -93,8 +94,6 @@ function hintOf(error: NextscaleError): string | null {
       return '"nextscale doctor" shows what was tried';
     case "INVALID_OPTION":
       return "add --help to see the options";
-    case "INVALID_CHECKPOINT":
-      return '"nextscale inspect FILE" shows what a file holds';
     case "UNSAFE_CHECKPOINT":
       return "nothing of the file was executed; ask its author for a plain state dict or a safetensors file";
     case "OUT_OF_MEMORY":

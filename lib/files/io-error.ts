@@ -1,11 +1,12 @@
 /** What a file system refuses, in words. */
 
+import { isError } from "../base/kinds.js";
 import { IoError, OutOfMemoryError } from "../errors.js";
 
 /** An IoError that names the path and the system's reason; errors of nextscale pass unchanged. */
 export function ioError(what: string, path: string, error: unknown): Error {
   const code = (error as NodeJS.ErrnoException | null)?.code;
-  if (!(error instanceof Error) || typeof code !== "string") return error as Error;
+  if (!isError(error) || typeof code !== "string") return error as Error;
   if (!("syscall" in error) && !NODE_CODES.test(code)) return error;
   if (code === "ENOMEM") return new OutOfMemoryError(`${what} ${path}: ${error.message}`, { cause: error });
   return new IoError(`${what} ${path}: ${REASONS[code] ?? error.message}`, { cause: error });

@@ -1,6 +1,9 @@
 /** Pixels, and their way from and to files. */
 
+import { createRequire } from "node:module";
 import { extname } from "node:path";
+import { types } from "node:util";
+import { isBytes } from "../base/kinds.js";
 import { InvalidOptionError, IoError } from "../errors.js";
 import { writeAtomically } from "../files/atomic-file.js";
 import { systemFailure } from "../files/failure.js";
@@ -68,7 +71,7 @@ export class Image {
     const sharp = await loadSharp();
     try {
       const { data: pixels, ...size } = raw ?? { data: input as string | Uint8Array };
-      let pipeline = raw === null ? sharp(pixels).autoOrient() : sharp(pixels, { raw: size as typeof raw });
+      let pipeline = raw === null ? sharp(pixels).autoOrient() : sharp(bytesOf(raw.data), { raw: size as typeof raw });
       if (side !== undefined) pipeline = pipeline.resize(side, side, { fit, position: "centre" });
       pipeline = pipeline.toColourspace("srgb").flatten({ background: "#000" });
       const { data, info } = await pipeline.raw({ depth: "uchar" }).toBuffer({ resolveWithObject: true });
@@ -130,7 +133,7 @@ export class Image {
     const sharp = await loadSharp();
     try {
       // The limit of sharp is one against foreign files; these pixels are in memory already.
-      const pipeline = sharp(this.data, { raw: { width, height, channels }, limitInputPixels: false });
+      const pipeline = sharp(bytesOf(this.data), { raw: { width, height, channels }, limitInputPixels: false });
       // Small pictures show what 4:2:0 does to colours.
       if (format === "jpeg") return await pipeline.jpeg({ quality, chromaSubsampling: "4:4:4" }).toBuffer();
       if (format === "webp") return await pipeline.webp({ quality }).toBuffer();
@@ -150,10 +153,18 @@ export class Image {
   }
 }
 
+// Not a dynamic import: hosts that run CommonJS in a context of their own (jest) forbid those.
+const requireFrom = createRequire(import.meta.url);
+
+/** The same memory as a Buffer: sharp knows no typed arrays of other realms. */
+function bytesOf({ buffer, byteOffset, byteLength }: Uint8Array | Uint8ClampedArray): Buffer {
+  return Buffer.from(buffer as ArrayBuffer, byteOffset, byteLength);
+}
+
 /** sharp costs a native library: it is loaded by those who encode or decode, at their first call. */
 export async function loadSharp() {
   try {
-    return (await import("sharp")).default;
+    return requireFrom("sharp") as typeof import("sharp")["default"];
   } catch (cause) {
     const reason = (cause as Error).message.split("\n", 1)[0];
     throw new IoError(`image files need the package "sharp", which cannot be loaded (npm install sharp): ${reason}`, {
@@ -171,7 +182,7 @@ function checkFromOptions(raw: unknown): { side: number | undefined; fit: "cover
 }
 
 function isRaw(input: unknown): input is RawPixels {
-  if (typeof input === "string" || input instanceof Uint8Array) return false;
+  if (typeof input === "string" || types.isUint8Array(input)) return false;
   if (typeof input === "object" && input !== null && "data" in input) return true;
   fail("input", input, "a path, the bytes of an image file, or { width, height, data }");
 }
@@ -180,7 +191,7 @@ function isRaw(input: unknown): input is RawPixels {
 function checkRaw({ width, height, data, channels }: RawPixels) {
   checkInteger("input.width", width, 1, 65_536);
   checkInteger("input.height", height, 1, 65_536);
-  if (!(data instanceof Uint8Array || data instanceof Uint8ClampedArray)) {
+  if (!isBytes(data)) {
     fail("input.data", data, "a Uint8Array or Uint8ClampedArray of pixels");
   }
   const found = data.length / (width * height);

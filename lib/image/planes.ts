@@ -1,5 +1,6 @@
 /** Pictures that callers hand in, and their way to the numbers the encoder reads. */
 
+import { isBytes } from "../base/kinds.js";
 import { TimeSlice } from "../base/time-slice.js";
 import { InvalidOptionError } from "../errors.js";
 import { describe, fail } from "../options/check.js";
@@ -25,7 +26,7 @@ export function checkImages(value: unknown, side: number): ImageLike[] {
 function checkImage(option: string, value: unknown, side: number): void {
   if (typeof value !== "object" || value === null) fail(option, value, "{ width, height, data }");
   const { width, height, data } = value as Partial<ImageLike>;
-  if (!(data instanceof Uint8Array || data instanceof Uint8ClampedArray)) {
+  if (!isBytes(data)) {
     fail(`${option}.data`, data, "a Uint8Array or Uint8ClampedArray of pixels");
   }
   if (width !== side || height !== side) {

@@ -36,8 +36,8 @@ export async function loadModel(source?: ModelSource, options?: LoadOptions): Pr
   const resolved = resolveLoadOptions(options);
   throwIfAborted(resolved.signal);
   const addon = loadBinding(resolved.nativeBinding);
-  const { heads, sides, residualMix, signal } = resolved;
-  const checkpoint = await openCheckpoint(from ?? bundledModelPath(), { heads, sides, residualMix });
+  const { weights, heads, sides, residualMix, signal } = resolved;
+  const checkpoint = await openCheckpoint(from ?? bundledModelPath(), { weights, heads, sides, residualMix });
   const fingerprint = await tokenizerFingerprint(checkpoint);
   const device = await chooseDevice(resolved, checkpoint.tensors);
   throwIfAborted(signal);
@@ -47,6 +47,7 @@ export async function loadModel(source?: ModelSource, options?: LoadOptions): Pr
   const strategy = resolved.strategy ?? checkpoint.strategy ?? "even";
   const spec: NativeModelSpec = {
     files: checkpoint.files,
+    stamps: checkpoint.stamps,
     tensors: checkpoint.tensors,
     config,
     threads: resolved.threads,
@@ -70,6 +71,7 @@ export async function loadModel(source?: ModelSource, options?: LoadOptions): Pr
     trainedDepths: checkpoint.depths ?? [config.depth],
     recommended: checkpoint.recommended ?? {},
     tokenizerFingerprint: fingerprint,
+    warnings: checkpoint.warnings,
     previewMatrix: checkpoint.previewMatrix ?? null,
     onEvent: resolved.onEvent,
   });
@@ -86,15 +88,19 @@ export async function loadTokenizer(source?: TokenizerSource, options?: Tokenize
   const resolved = resolveTokenizerOptions(options);
   throwIfAborted(resolved.signal);
   const addon = loadBinding(resolved.nativeBinding);
-  const { sides, residualMix, signal, threads } = resolved;
-  const { files, tensors, config } = await openTokenizer(from ?? bundledModelPath(), { sides, residualMix, signal });
-  const fingerprint = await tokenizerFingerprint({ files, tensors });
+  const { weights, sides, residualMix, signal, threads } = resolved;
+  const opened = await openTokenizer(from ?? bundledModelPath(), { weights, sides, residualMix, signal });
+  const fingerprint = await tokenizerFingerprint(opened);
+  const { files, stamps, tensors, config, warnings } = opened;
   const { cuda }: ChosenDevice = await chooseDevice(resolved, tensors);
   throwIfAborted(signal);
-  const native = await openOrAbort(() => addon.openTokenizer({ files, tensors, config, threads, cuda }), signal);
+  const native = await openOrAbort(
+    () => addon.openTokenizer({ files, stamps, tensors, config, threads, cuda }),
+    signal,
+  );
   progressOf(resolved)(1);
   const architecture = toTokenizerArchitecture(config);
-  return new Tokenizer({ native, architecture, fingerprint, threads });
+  return new Tokenizer({ native, architecture, fingerprint, threads, warnings });
 }
 
 /** What is free once the weights are in memory, which the core keeps in f32. */

@@ -40,6 +40,7 @@ export interface ModelParts {
   trainedDepths: readonly number[];
   recommended: GenerateContext["recommended"];
   tokenizerFingerprint?: string;
+  warnings?: readonly string[];
   /** `[3, E+1]` when the checkpoint has one. */
   previewMatrix: Float32Array | null;
   onEvent?: ((event: ModelEvent) => void) | undefined;
@@ -65,6 +66,8 @@ export class Model {
   readonly depths: readonly number[];
   /** Names the tokenizer: equal for models whose tokens mean the same, whatever file they come from. See {@link TokenSet.fingerprint}. */
   readonly tokenizerFingerprint: string;
+  /** What had to be assumed of the checkpoint: its number of heads, or which weights were taken of several. */
+  readonly warnings: readonly string[];
   /** Pictures into tokens and back. It lives as long as the model. */
   readonly tokenizer: Tokenizer;
 
@@ -87,6 +90,7 @@ export class Model {
     this.bridge = parts.bridge;
     this.depths = parts.trainedDepths;
     this.tokenizerFingerprint = parts.tokenizerFingerprint ?? "";
+    this.warnings = parts.warnings ?? [];
     this.#native = parts.native;
     this.#observer = new Observer(parts.onEvent);
     markUncloneable(this);

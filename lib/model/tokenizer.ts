@@ -23,6 +23,7 @@ export interface TokenizerParts {
   architecture: TokenizerArchitecture;
   fingerprint: string;
   threads: number;
+  warnings?: readonly string[];
   /** Of the model that it belongs to; a tokenizer alone has its own. */
   lifecycle?: Lifecycle;
 }
@@ -34,16 +35,19 @@ export class Tokenizer {
   readonly tokenizerFingerprint: string;
   /** Worker threads. */
   readonly threads: number;
+  /** What had to be assumed of the file: which weights were taken of several, say. */
+  readonly warnings: readonly string[];
 
   readonly #native: NativeTokenizer;
   readonly #lifecycle: Lifecycle;
   readonly #isAlone: boolean;
 
   /** @internal */
-  constructor({ native, architecture, fingerprint, threads, lifecycle }: TokenizerParts) {
+  constructor({ native, architecture, fingerprint, threads, lifecycle, warnings = [] }: TokenizerParts) {
     this.architecture = architecture;
     this.tokenizerFingerprint = fingerprint;
     this.threads = threads;
+    this.warnings = warnings;
     this.#native = native;
     markUncloneable(this);
     this.#isAlone = lifecycle === undefined;

@@ -1,6 +1,6 @@
 /** Where the native binary is, and the one place that loads it. The build script asks the same functions. */
 
-import { readFileSync } from "node:fs";
+import { readdirSync, readFileSync } from "node:fs";
 import { createRequire } from "node:module";
 import { dirname, join, resolve } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -21,13 +21,27 @@ export interface BindingInfo {
 
 /** Folder of the package: the nearest one above that holds our package.json. */
 export function packageRoot(): string {
-  const start = dirname(fileURLToPath(import.meta.url));
-  for (let folder = start; ; folder = dirname(folder)) {
-    const manifest = join(folder, "package.json");
-    if (isVisible(manifest) && (JSON.parse(readFileSync(manifest, "utf8")) as { name?: string }).name === "nextscale") {
-      return folder;
-    }
-    if (folder === dirname(folder)) return resolve(start, "..");
+  return findPackageRoot() ?? resolve(here(), "..");
+}
+
+/** null in a bundle: there is no folder of ours above the code. */
+function findPackageRoot(): string | null {
+  for (let folder = here(); ; folder = dirname(folder)) {
+    if (nameIn(join(folder, "package.json")) === "nextscale") return folder;
+    if (folder === dirname(folder)) return null;
+  }
+}
+
+function here(): string {
+  return dirname(fileURLToPath(import.meta.url));
+}
+
+/** A manifest that is not there, that may not be read, or that is not JSON, is not ours. */
+function nameIn(manifest: string): string | undefined {
+  try {
+    return (JSON.parse(readFileSync(manifest, "utf8")) as { name?: string }).name;
+  } catch {
+    return undefined;
   }
 }
 
@@ -64,7 +78,7 @@ const loaded = new Map<string, NativeAddon>();
 
 /** Loads the addon (once per path and thread). Throws a NoBinaryError that says what to do. */
 export function loadBinding(override?: string): NativeAddon {
-  const { path } = findBinding(override);
+  const { path, origin } = findBinding(override);
   const known = loaded.get(path);
   if (known !== undefined) return known;
   try {
@@ -73,7 +87,7 @@ export function loadBinding(override?: string): NativeAddon {
     loaded.set(path, addon);
     return addon;
   } catch (error) {
-    throw noBinary([{ path, error }], error);
+    throw noBinary([{ path, error }], error, origin);
   }
 }
 
@@ -83,9 +97,50 @@ export function describeBinding(override?: string): BindingInfo {
   return { ...found, version: loadBinding(override).version };
 }
 
-function noBinary(attempts: { path: string; error: unknown }[], cause: unknown): NoBinaryError {
+function noBinary(
+  attempts: { path: string; error: unknown }[],
+  cause: unknown,
+  origin?: BindingInfo["origin"],
+): NoBinaryError {
   const root = packageRoot();
-  const isCheckout = isVisible(join(root, "native"));
   const { platform, arch } = process;
-  return new NoBinaryError(explainLoadFailure({ platform, arch, root, attempts, isCheckout }), { cause });
+  const explanation = explainLoadFailure({
+    platform,
+    arch,
+    root,
+    attempts,
+    isCheckout: isVisible(join(root, "native")),
+    named: origin === "option" || origin === "environment" ? origin : null,
+    packageFound: findPackageRoot() !== null,
+    permissionModel: "permission" in process && process.permission !== undefined,
+    prebuilds: listPrebuilds(join(root, "prebuilds")),
+    libc: libcOfSystem(),
+  });
+  return new NoBinaryError(explanation, { cause });
+}
+
+/** Binaries of the package, such as `linux-x64/nextscale.glibc.node`; null where the folder cannot be read. */
+function listPrebuilds(folder: string): string[] | null {
+  try {
+    return readdirSync(folder, { recursive: true, encoding: "utf8" })
+      .filter((name) => name.endsWith(".node"))
+      .map((name) => name.replaceAll("\\", "/"));
+  } catch {
+    return null;
+  }
+}
+
+/** As Node's own report tells it: `glibc 2.36`, or `musl` where a Linux has no glibc. */
+function libcOfSystem(): string {
+  if (process.platform !== "linux") return "";
+  const { excludeNetwork } = process.report as { excludeNetwork?: boolean };
+  try {
+    Object.assign(process.report, { excludeNetwork: true }); // else it asks for names of network peers, which takes time
+    const { header } = process.report.getReport() as { header?: { glibcVersionRuntime?: string } };
+    return header?.glibcVersionRuntime === undefined ? "musl" : `glibc ${header.glibcVersionRuntime}`;
+  } catch {
+    return "";
+  } finally {
+    if (excludeNetwork !== undefined) Object.assign(process.report, { excludeNetwork });
+  }
 }

@@ -7,13 +7,23 @@
 
 export type DType = "f32" | "f16" | "bf16";
 
-/** One tensor of a checkpoint: a contiguous, row-major range of bytes in `files[file]`. */
+/** One tensor of a checkpoint, in `files[file]`. */
 export interface TensorEntry {
   name: string; // reference name with the prefix "var." or "vae."
   dtype: DType;
   shape: number[];
+  strides?: number[]; // elements, one per dimension; without them it is row-major without gaps
   file: number;
   offset: number; // bytes from the start of the file; any alignment
+}
+
+/** What a file was when its header was read. */
+export interface FileStamp {
+  path: string;
+  bytes: number;
+  /** Time of its last change, in two integers: a number cannot hold nanoseconds since 1970. */
+  seconds: number;
+  nanoseconds: number;
 }
 
 export interface NativeTokenizerConfig {
@@ -39,6 +49,8 @@ export interface NativeConfig extends NativeTokenizerConfig {
 
 export interface NativeTokenizerSpec {
   files: string[];
+  /** One per file: the core refuses a file that is not what its stamp says. */
+  stamps?: FileStamp[];
   tensors: TensorEntry[]; // those with the prefix "vae." count
   config: NativeTokenizerConfig;
   threads: number; // >= 1
@@ -192,6 +204,7 @@ export interface NativeCpuInfo {
 /** What a trainer is opened with. Memory for all of it is taken once, at opening; `memoryBytes` says how much. */
 export interface NativeTrainerSpec {
   files: string[];
+  stamps?: FileStamp[]; // as in NativeTokenizerSpec
   /** The tokenizer's codebook and residual convolutions ("vae.quantize.*"), and the transformer ("var.*") unless `initialSeed` is given. */
   tensors: TensorEntry[];
   config: NativeConfig;
@@ -274,7 +287,10 @@ export interface NativeAddon {
   cpuInfo(): NativeCpuInfo;
   /** Opens every device and lets it compute a little: seconds, and not safe against a broken driver (lib/native/cuda.ts). */
   probeCuda(library: string): NativeCudaDevice[];
-  /** Maps, checks and packs the weights on a thread of its own. `onProgress` gets 0..1. */
+  /**
+   * Reads, checks and packs the weights on a thread of its own; nothing depends on the files afterwards. Rejects with IO when
+   * a file is not what its stamp says, or changes meanwhile. `onProgress` gets 0..1.
+   */
   openModel(spec: NativeModelSpec, onProgress: (fraction: number) => void): Promise<NativeModel>;
   openTokenizer(spec: NativeTokenizerSpec): Promise<NativeTokenizer>;
   openTrainer(spec: NativeTrainerSpec): Promise<NativeTrainer>;

@@ -29,7 +29,7 @@ export const sides = checkedBy<number[]>(
   (option, value) => {
     const list = sideList.check(option, value);
     if (list.some((side, index) => index > 0 && side <= list[index - 1]!))
-      fail(option, `[${list.join(", ")}]`, "ascending sides");
+      fail(option, `[${list.join(", ")}], which do not ascend`, "ascending sides");
     return list;
   },
   sideList.parse,
@@ -37,6 +37,11 @@ export const sides = checkedBy<number[]>(
 
 /** What a file cannot always tell. */
 export const SHAPE = table({
+  weights: row(
+    text(),
+    "which weights, where a file holds several sets: raw, ema (their average), or the name of a set as inspect lists it",
+    { otherwise: "raw", flag: "--weights <which>" },
+  ),
   heads: row(integer(1, 1024), "attention heads, for a checkpoint without L2-norm attention", {
     otherwise: "one per 64 channels, as in the reference",
     flag: "--heads <n>",

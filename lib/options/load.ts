@@ -79,6 +79,7 @@ const TOKENIZER = LOAD.pick(
   "device",
   "dtype",
   "threads",
+  "weights",
   "sides",
   "residualMix",
   "nativeBinding",

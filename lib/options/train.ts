@@ -122,6 +122,7 @@ export const TRAIN = table({
     flag: "--memory <size>",
   }),
   threads: row(integer(1, 1024), "worker threads", { otherwise: "all cores", flag: "--threads <n>" }),
+  weights: SHAPE.rows.weights,
   heads: SHAPE.rows.heads,
   learningRate: row(learningRate, "the peak of the learning rate, or { peak, schedule, warmup, start, end }", {
     default: {},

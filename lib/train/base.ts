@@ -3,17 +3,20 @@
 import { createHash } from "node:crypto";
 import { type TokenizerShape, type TransformerShape, transformerShapes } from "../checkpoint/expected.js";
 import { type CheckpointInfo, inspectCheckpoint, openCheckpoint, tokenizerFingerprint } from "../checkpoint/index.js";
+import { readTensor } from "../checkpoint/read-tensor.js";
 import { withFiles } from "../checkpoint/source.js";
 import { InvalidCheckpointError, InvalidOptionError } from "../errors.js";
 import { bundledModelPath } from "../native/binding.js";
-import type { NativeConfig, TensorEntry } from "../native/contract.js";
-import type { ModelNotes } from "../options/checkpoint.js";
+import type { FileStamp, NativeConfig, TensorEntry } from "../native/contract.js";
+import type { ModelNotes, OpenOptions } from "../options/checkpoint.js";
 import { type InitialModel, isInitial, type TrainBase } from "../options/recipe.js";
 import { numTokens } from "../values/architecture.js";
 import type { TokenSource } from "../values/token-source.js";
 
 export interface Base {
   files: string[];
+  /** What the files were when their headers were read. */
+  stamps: FileStamp[];
   /** The whole tokenizer, and the transformer unless it is drawn at random. */
   tensors: TensorEntry[];
   config: NativeConfig;
@@ -27,23 +30,23 @@ export interface Base {
   warnings: string[];
 }
 
+type BaseOptions = Partial<Pick<OpenOptions, "weights" | "heads" | "signal">>;
+
 /** @throws InvalidCheckpointError, UnsafeCheckpointError, IoError, InvalidOptionError, AbortError */
 export async function openBase(
   base: TrainBase,
   tokens: Pick<TokenSource, "sides" | "classes">,
-  options: { heads?: number | undefined; signal?: AbortSignal | undefined } = {},
+  options: BaseOptions = {},
 ): Promise<Base> {
-  return isInitial(base) ? openInitial(base, tokens, options.signal) : openTrained(base, options);
+  return isInitial(base) ? openInitial(base, tokens, options) : openTrained(base, options);
 }
 
-async function openTrained(
-  source: Exclude<TrainBase, InitialModel>,
-  options: { heads?: number | undefined; signal?: AbortSignal | undefined },
-): Promise<Base> {
+async function openTrained(source: Exclude<TrainBase, InitialModel>, options: BaseOptions): Promise<Base> {
   const checkpoint = await openCheckpoint(source === "digits" ? bundledModelPath() : source, options);
-  const { files, tensors, config, warnings } = checkpoint;
+  const { files, stamps, tensors, config, warnings } = checkpoint;
   return {
     files,
+    stamps,
     tensors,
     config,
     initial: false,
@@ -57,14 +60,15 @@ async function openTrained(
 async function openInitial(
   model: InitialModel,
   { sides, classes }: Pick<TokenSource, "sides" | "classes">,
-  signal: AbortSignal | undefined,
+  { weights, signal }: BaseOptions,
 ): Promise<Base> {
-  const info = await inspectCheckpoint({ tokenizer: model.tokenizer }, { signal });
-  const { files, tokenizer, warnings } = info;
+  const info = await inspectCheckpoint({ tokenizer: model.tokenizer }, { weights, signal });
+  const { files, stamps, tokenizer, warnings } = info;
   if (tokenizer === null) throw new InvalidCheckpointError(`${model.tokenizer}: holds no tokenizer`);
   const config = initialConfig(model, tokenizer, [...sides], classes.length, await residualMixOf(model.tokenizer));
   return {
     files,
+    stamps,
     tensors: info.tensors.filter(({ name }) => name.startsWith("vae.")),
     config,
     initial: true,
@@ -146,22 +150,26 @@ function notesOf(info: CheckpointInfo): ModelNotes {
 const CHUNK = 2 ** 20;
 
 /** SHA-256 over names, formats and bytes of the transformer: a resumed run must have begun with the same. */
-export async function weightsHash({ files, tensors, initial, config }: Base, signal?: AbortSignal): Promise<string> {
+export async function weightsHash(
+  { files, stamps, tensors, initial, config }: Base,
+  signal?: AbortSignal,
+): Promise<string> {
   const hash = createHash("sha256").update(JSON.stringify(config));
   if (initial) return hash.digest("hex");
   const wanted = tensors.filter(({ name }) => name.startsWith("var.")).sort((a, b) => (a.name < b.name ? -1 : 1));
   const bytes = new Uint8Array(CHUNK);
-  await withFiles(files, async (sources) => {
-    for (const { name, dtype, shape, file, offset } of wanted) {
-      hash.update(`${name} ${dtype}\n`);
-      const size = shape.reduce((product, side) => product * side, dtype === "f32" ? 4 : 2);
-      for (let done = 0; done < size; done += CHUNK) {
-        signal?.throwIfAborted();
-        const part = bytes.subarray(0, Math.min(CHUNK, size - done));
-        await sources[file]!.readInto(part, offset + done);
-        hash.update(part);
+  await withFiles(
+    files,
+    async (sources) => {
+      for (const tensor of wanted) {
+        hash.update(`${tensor.name} ${tensor.dtype}\n`);
+        for await (const part of readTensor(sources[tensor.file]!, tensor, tensor.dtype === "f32" ? 4 : 2, bytes)) {
+          signal?.throwIfAborted();
+          hash.update(part);
+        }
       }
-    }
-  });
+    },
+    stamps,
+  );
   return hash.digest("hex");
 }

@@ -43,8 +43,9 @@ export async function exportRun(run: string, options: ExportOptions): Promise<Ex
 async function baseOf({ options, plan }: RunRecord, signal: AbortSignal | undefined): Promise<Base> {
   if (!isRecordedBase(options.base)) throw new InvalidCheckpointError("run.json names no base");
   const heads = typeof options.heads === "number" ? options.heads : undefined;
+  const weights = typeof options.weights === "string" ? options.weights : undefined;
   const classes = Array.from({ length: plan.recipe.config.numClasses }, String);
-  const base = await openBase(options.base, { sides: plan.recipe.config.sides, classes }, { heads, signal });
+  const base = await openBase(options.base, { sides: plan.recipe.config.sides, classes }, { weights, heads, signal });
   if (base.fingerprint === plan.recipe.tokenizer) return base;
   throw new InvalidCheckpointError(`${base.files.join(", ")}: holds another tokenizer than the run began with`);
 }
@@ -58,7 +59,8 @@ export async function exportCheckpoint(
   if (average && plan.recipe.average === 0)
     throw new InvalidOptionError("average", "true", "a run that keeps an average");
   const { config } = base;
-  const model = { files: [...base.files, checkpoint.path], tensors: tensorsOf(base, checkpoint, average), config };
+  const files = [...base.files, checkpoint.path];
+  const model = { files, stamps: base.stamps, tensors: tensorsOf(base, checkpoint, average), config };
   const notes = notesOf(base, plan, checkpoint.state.step, name);
   const problem = checkNotes(notes, { config });
   if (problem !== null) throw new InternalError(`the notes of the exported model are not valid: ${problem}`);

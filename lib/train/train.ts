@@ -99,8 +99,8 @@ async function prepare(
   const record = await bindingRecord(folder, options.resume);
   const tokens = await openTokens("tokens", options.tokens);
   const heldout = options.heldout === undefined ? null : await openTokens("heldout", options.heldout);
-  const { heads, signal } = options;
-  const base = await openBase(options.base, tokens, { heads, signal });
+  const { weights, heads, signal } = options;
+  const base = await openBase(options.base, tokens, { weights, heads, signal });
   const reader = { architecture: base.config, tokenizerFingerprint: base.fingerprint };
   requireTokens(tokens.folder ?? "tokens", tokens, reader, "the base");
   if (heldout !== null) requireTokens(heldout.folder ?? "heldout", heldout, reader, "the base");
@@ -225,6 +225,7 @@ async function openTrainer(
   const needed = (name: string) => name.startsWith("vae.quantize.") || name.startsWith("var.");
   const spec = {
     files: base.files,
+    stamps: base.stamps,
     tensors: base.tensors.filter(({ name }) => needed(name)),
     config: base.config,
     strategy: recipe.strategy,

@@ -1,5 +1,6 @@
 /** Token maps of images: one flat array for the core, one map per scale for people. */
 
+import { types } from "node:util";
 import { InvalidOptionError } from "../errors.js";
 import { describe } from "../options/check.js";
 import { type Architecture, numTokens } from "./architecture.js";
@@ -68,8 +69,7 @@ export function checkedTokens(
 ): Int32Array {
   const { numTokens: length, codebookSize } = architecture;
   const flat = value instanceof TokenMaps ? value.flat : value;
-  if (!(flat instanceof Int32Array))
-    throw new InvalidOptionError(option, describe(value), "TokenMaps or an Int32Array");
+  if (!types.isInt32Array(flat)) throw new InvalidOptionError(option, describe(value), "TokenMaps or an Int32Array");
   if (flat.length === 0 || flat.length % length !== 0) {
     throw new InvalidOptionError(option, `${flat.length} tokens`, `a multiple of ${length}, the tokens of one image`);
   }

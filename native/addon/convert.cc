@@ -36,9 +36,25 @@ TensorRange ToTensorRange(Napi::Value value) {
   range.name = ToText(object.Get("name"), "name of a tensor");
   range.dtype = ToDType(object.Get("dtype"), "dtype of a tensor");
   range.shape = ToSizes(object.Get("shape"), "shape of a tensor", kMaxRank);
+  if (const Napi::Value strides = object.Get("strides"); !strides.IsUndefined()) {
+    range.strides = ToSizes(strides, "strides of a tensor", kMaxRank);
+  }
   range.file = ToSize(object.Get("file"), "file of a tensor", kMaxSafeInteger);
   range.offset = ToSize(object.Get("offset"), "offset of a tensor", kMaxSafeInteger);
   return range;
+}
+
+// Times before 1970 are negative. What is no integer is cut off: then it equals no file's.
+int64_t ToInt64(Napi::Value value, const char* what) {
+  ToNumber(value, what);
+  return value.As<Napi::Number>().Int64Value();
+}
+
+FileStamp ToFileStamp(Napi::Value value) {
+  const Napi::Object object = ToObject(value, "stamp of a file");
+  return {.bytes = ToSize(object.Get("bytes"), "bytes of a file", kMaxSafeInteger),
+          .seconds = ToInt64(object.Get("seconds"), "seconds of a file"),
+          .nanoseconds = ToInt64(object.Get("nanoseconds"), "nanoseconds of a file")};
 }
 
 std::string_view ReasonName(DepthReason reason) {
@@ -157,7 +173,12 @@ Strategy ToStrategy(Napi::Value value) {
 TensorSource ToTensorSource(const Napi::Object& spec) {
   TensorSource source;
   const Napi::Array files = ToArray(spec.Get("files"), "files");
-  for (uint32_t i = 0; i < files.Length(); ++i) source.files.push_back(ToText(files.Get(i), "name of a file"));
+  for (uint32_t i = 0; i < files.Length(); ++i) source.files.push_back({ToText(files.Get(i), "name of a file"), {}});
+  if (const Napi::Value value = spec.Get("stamps"); !value.IsUndefined()) {
+    const Napi::Array stamps = ToArray(value, "stamps");
+    RequireCount("stamps", stamps.Length(), files.Length());
+    for (uint32_t i = 0; i < stamps.Length(); ++i) source.files[i].stamp = ToFileStamp(stamps.Get(i));
+  }
   const Napi::Array tensors = ToArray(spec.Get("tensors"), "tensors");
   for (uint32_t i = 0; i < tensors.Length(); ++i) {
     const Napi::HandleScope scope(spec.Env());

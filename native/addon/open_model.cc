@@ -55,10 +55,11 @@ Napi::Value OpenModel(const Napi::CallbackInfo& info) {
         .callback = Napi::Persistent(ToFunction(info[1], "onProgress")), .deferred = {}, .kept = {}, .holds = {}};
     const auto load = [spec, mailbox = environment->mailbox()](uint64_t id) {
       Validate(spec->config);
-      TensorFiles source = OpenTensorFiles(spec->source);
       Progress progress(mailbox, id);
-      return std::make_unique<Engine>(spec->config, std::move(source.tensors), spec->options, MakeBackend(spec->device),
-                                      source.files, [&](double fraction) { progress(fraction); });
+      return TensorFiles(spec->source).Use([&](const TensorTable& tensors) {
+        return std::make_unique<Engine>(spec->config, tensors, spec->options, MakeBackend(spec->device),
+                                        [&](double fraction) { progress(fraction); });
+      });
     };
     return environment->Await(info.Env(), std::move(operation), load,
                               [](Napi::Env env, std::unique_ptr<Engine> engine) -> Napi::Value {
@@ -72,9 +73,9 @@ Napi::Value OpenTokenizer(const Napi::CallbackInfo& info) {
   return Translated(info.Env(), [&]() -> Napi::Value {
     const auto spec = std::make_shared<const TokenizerSpec>(ToTokenizerSpec(info[0]));
     const auto load = [spec](uint64_t) {
-      TensorFiles source = OpenTensorFiles(spec->source);
-      auto engine = std::make_unique<TokenizerEngine>(spec->config, std::move(source.tensors),
-                                                      MakeBackend(spec->device), source.files);
+      auto engine = TensorFiles(spec->source).Use([&](const TensorTable& tensors) {
+        return std::make_unique<TokenizerEngine>(spec->config, tensors, MakeBackend(spec->device));
+      });
       engine->Start();
       return engine;
     };

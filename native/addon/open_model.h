@@ -1,4 +1,4 @@
-// Opening a model or a tokenizer: the files are mapped, every tensor's range is checked, and the weights are packed, on
+// Opening a model or a tokenizer: every tensor's range is checked, and the weights are packed, on
 // a thread of its own.
 #pragma once
 

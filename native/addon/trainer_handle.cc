@@ -110,8 +110,9 @@ Napi::Value OpenTrainer(const Napi::CallbackInfo& info) {
   return Translated(info.Env(), [&]() -> Napi::Value {
     const auto spec = std::make_shared<const TrainerSpec>(ToTrainerSpec(info[0]));
     const auto open = [spec](uint64_t) {
-      const TensorFiles source = OpenTensorFiles(spec->source);
-      return std::make_shared<Trainer>(spec->config, source.tensors, spec->options);
+      return TensorFiles(spec->source).Use([&](const TensorTable& tensors) {
+        return std::make_shared<Trainer>(spec->config, tensors, spec->options);
+      });
     };
     return Environment::Of(info.Env())
         ->Await(info.Env(), {}, open, [](Napi::Env env, std::shared_ptr<Trainer> trainer) -> Napi::Value {

@@ -30,10 +30,9 @@ TransformerWeights Load(const ModelConfig& config, const TensorTable& tensors, B
 
 struct Engine::Impl {
   Impl(const ModelConfig& model_config, const TensorTable& tensors, const EngineOptions& options,
-       std::unique_ptr<Backend> its_backend, std::shared_ptr<const void> files_alive,
-       const std::function<void(double)>& progress)
+       std::unique_ptr<Backend> its_backend, const std::function<void(double)>& progress)
       : config(model_config),
-        tokenizer(config.tokenizer, tensors, std::move(its_backend), std::move(files_alive)),
+        tokenizer(config.tokenizer, tensors, std::move(its_backend)),
         backend(tokenizer.backend()),
         transformer(backend, config, Load(config, tensors, backend, progress), options.kv_dtype,
                     MaxRows(config, backend)),
@@ -215,10 +214,9 @@ bool Engine::Impl::RunJob() {
   return true;
 }
 
-Engine::Engine(const ModelConfig& config, TensorTable tensors, const EngineOptions& options,
-               std::unique_ptr<Backend> backend, std::shared_ptr<const void> files_alive,
-               const std::function<void(double)>& progress)
-    : impl_(std::make_unique<Impl>(config, tensors, options, std::move(backend), std::move(files_alive), progress)) {}
+Engine::Engine(const ModelConfig& config, const TensorTable& tensors, const EngineOptions& options,
+               std::unique_ptr<Backend> backend, const std::function<void(double)>& progress)
+    : impl_(std::make_unique<Impl>(config, tensors, options, std::move(backend), progress)) {}
 
 Engine::~Engine() { Close(); }
 

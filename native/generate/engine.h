@@ -36,10 +36,10 @@ struct EngineOptions {
 
 class Engine {
  public:
-  // Packs the weights (progress 0..1 on the calling thread), then starts the engine's thread. Throws Error. For how
-  // long the tensor data must stay valid: see TokenizerEngine.
-  Engine(const ModelConfig& config, TensorTable tensors, const EngineOptions& options, std::unique_ptr<Backend> backend,
-         std::shared_ptr<const void> files_alive, const std::function<void(double)>& progress);
+  // Packs the weights (progress 0..1 on the calling thread), then starts the engine's thread. Throws Error.
+  // Nothing depends on the tensors once the constructor has returned.
+  Engine(const ModelConfig& config, const TensorTable& tensors, const EngineOptions& options,
+         std::unique_ptr<Backend> backend, const std::function<void(double)>& progress);
   ~Engine();  // = Close()
   Engine(const Engine&) = delete;
 

@@ -14,7 +14,8 @@ constexpr size_t kMaxHeaderBytes = 100'000'000;
 constexpr size_t kMaxTensors = 1'000'000;
 constexpr size_t kMaxRank = 8;
 
-// The part of JSON that a safetensors header uses: objects, strings, arrays of unsigned integers. Anything else is refused.
+// The part of JSON that a safetensors header uses: objects, strings, arrays of unsigned integers. Anything else is
+// refused.
 class Reader {
  public:
   explicit Reader(std::string_view text) : text_(text) {}
@@ -100,21 +101,40 @@ class Reader {
 
  private:
   void SkipSpace() {
-    while (at_ < text_.size() && (text_[at_] == ' ' || text_[at_] == '\n' || text_[at_] == '\r' || text_[at_] == '\t')) ++at_;
+    while (at_ < text_.size() && (text_[at_] == ' ' || text_[at_] == '\n' || text_[at_] == '\r' || text_[at_] == '\t'))
+      ++at_;
   }
 
   void Escape(std::string& value) {
     if (at_ >= text_.size()) Fail("an escape");
     const char kind = text_[at_++];
     switch (kind) {
-      case '"': case '\\': case '/': value += kind; return;
-      case 'b': value += '\b'; return;
-      case 'f': value += '\f'; return;
-      case 'n': value += '\n'; return;
-      case 'r': value += '\r'; return;
-      case 't': value += '\t'; return;
-      case 'u': AppendUtf8(value, CodePoint()); return;
-      default: --at_; Fail("an escape that JSON knows");
+      case '"':
+      case '\\':
+      case '/':
+        value += kind;
+        return;
+      case 'b':
+        value += '\b';
+        return;
+      case 'f':
+        value += '\f';
+        return;
+      case 'n':
+        value += '\n';
+        return;
+      case 'r':
+        value += '\r';
+        return;
+      case 't':
+        value += '\t';
+        return;
+      case 'u':
+        AppendUtf8(value, CodePoint());
+        return;
+      default:
+        --at_;
+        Fail("an escape that JSON knows");
     }
   }
 
@@ -124,10 +144,14 @@ class Reader {
       if (at_ >= text_.size()) Fail("four hexadecimal digits");
       const char digit = text_[at_];
       uint32_t nibble = 0;
-      if (digit >= '0' && digit <= '9') nibble = static_cast<uint32_t>(digit - '0');
-      else if (digit >= 'a' && digit <= 'f') nibble = static_cast<uint32_t>(digit - 'a') + 10;
-      else if (digit >= 'A' && digit <= 'F') nibble = static_cast<uint32_t>(digit - 'A') + 10;
-      else Fail("a hexadecimal digit");
+      if (digit >= '0' && digit <= '9')
+        nibble = static_cast<uint32_t>(digit - '0');
+      else if (digit >= 'a' && digit <= 'f')
+        nibble = static_cast<uint32_t>(digit - 'a') + 10;
+      else if (digit >= 'A' && digit <= 'F')
+        nibble = static_cast<uint32_t>(digit - 'A') + 10;
+      else
+        Fail("a hexadecimal digit");
       unit = unit * 16 + nibble;
     }
     return unit;
@@ -184,13 +208,15 @@ std::optional<DType> FloatType(std::string_view dtype) {
 
 void CheckEntry(const SafetensorsEntry& entry, size_t data_bytes) {
   const size_t element = ElementBytes(entry.dtype);
-  NS_REQUIRE(element != 0, ErrorCode::kInvalidCheckpoint, "tensor \"", entry.name, "\" has the unknown type \"", entry.dtype, "\"");
-  NS_REQUIRE(entry.begin <= entry.end && entry.end <= data_bytes, ErrorCode::kInvalidCheckpoint, "tensor \"", entry.name,
-             "\" claims bytes ", entry.begin, " to ", entry.end, "; the file holds ", data_bytes, " bytes of data");
+  NS_REQUIRE(element != 0, ErrorCode::kInvalidCheckpoint, "tensor \"", entry.name, "\" has the unknown type \"",
+             entry.dtype, "\"");
+  NS_REQUIRE(entry.begin <= entry.end && entry.end <= data_bytes, ErrorCode::kInvalidCheckpoint, "tensor \"",
+             entry.name, "\" claims bytes ", entry.begin, " to ", entry.end, "; the file holds ", data_bytes,
+             " bytes of data");
   size_t bytes = element;
   for (size_t side : entry.shape) {
-    NS_REQUIRE(side == 0 || bytes <= std::numeric_limits<size_t>::max() / side, ErrorCode::kInvalidCheckpoint, "tensor \"",
-               entry.name, "\" is larger than the address space");
+    NS_REQUIRE(side == 0 || bytes <= std::numeric_limits<size_t>::max() / side, ErrorCode::kInvalidCheckpoint,
+               "tensor \"", entry.name, "\" is larger than the address space");
     bytes *= side;
   }
   NS_REQUIRE(bytes == entry.end - entry.begin, ErrorCode::kInvalidCheckpoint, "tensor \"", entry.name, "\" has ",
@@ -222,15 +248,17 @@ SafetensorsEntry ReadEntry(Reader& reader, std::string name) {
   return entry;
 }
 
-std::string_view HeaderText(const MappedFile& file) {
+std::string HeaderText(const InputFile& file) {
   uint64_t header_bytes = 0;
   NS_REQUIRE(file.bytes() >= sizeof header_bytes, ErrorCode::kInvalidCheckpoint, file.path(), " has ", file.bytes(),
              " bytes; a safetensors file has at least 8");
-  std::memcpy(&header_bytes, file.data(), sizeof header_bytes);
+  file.Read(reinterpret_cast<std::byte*>(&header_bytes), 0, sizeof header_bytes);
   NS_REQUIRE(header_bytes <= kMaxHeaderBytes && header_bytes <= file.bytes() - sizeof header_bytes,
              ErrorCode::kInvalidCheckpoint, file.path(), " claims a header of ", header_bytes, " bytes; the file has ",
              file.bytes(), ", the limit is ", kMaxHeaderBytes);
-  return {reinterpret_cast<const char*>(file.data()) + sizeof header_bytes, static_cast<size_t>(header_bytes)};
+  std::string text(header_bytes, '\0');
+  file.Read(reinterpret_cast<std::byte*>(text.data()), sizeof header_bytes, text.size());
+  return text;
 }
 
 }  // namespace
@@ -251,13 +279,15 @@ SafetensorsHeader ParseSafetensorsHeader(std::string_view json, size_t data_byte
   return header;
 }
 
-SafetensorsFile::SafetensorsFile(const std::string& path) : file_(path) {
-  const std::string_view text = HeaderText(file_);
-  const size_t data_begin = sizeof(uint64_t) + text.size();
-  header_ = ParseSafetensorsHeader(text, file_.bytes() - data_begin);
-  data_ = file_.data() + data_begin;
+SafetensorsFile::SafetensorsFile(const std::string& path) : file_(std::make_shared<InputFile>(path)) {
+  const std::string text = HeaderText(*file_);
+  data_begin_ = sizeof(uint64_t) + text.size();
+  header_ = ParseSafetensorsHeader(text, file_->bytes() - data_begin_);
   for (const SafetensorsEntry& entry : header_.entries) {
-    if (const auto dtype = FloatType(entry.dtype)) table_.Add(entry.name, {data_ + entry.begin, *dtype, entry.shape, true});
+    if (const auto dtype = FloatType(entry.dtype)) {
+      const size_t offset = data_begin_ + entry.begin;
+      table_.AddPlace(entry.name, {.reader = file_, .offset = offset, .dtype = *dtype, .shape = entry.shape});
+    }
   }
 }
 
@@ -265,14 +295,15 @@ const SafetensorsEntry& SafetensorsFile::Find(const std::string& name) const {
   for (const SafetensorsEntry& entry : header_.entries) {
     if (entry.name == name) return entry;
   }
-  throw Error(ErrorCode::kInvalidCheckpoint, Message(file_.path(), " has no tensor \"", name, "\""));
+  throw Error(ErrorCode::kInvalidCheckpoint, Message(file_->path(), " has no tensor \"", name, "\""));
 }
 
 std::vector<int32_t> SafetensorsFile::Integers(const std::string& name) const {
   const SafetensorsEntry& entry = Find(name);
-  NS_REQUIRE(entry.dtype == "I32", ErrorCode::kInvalidCheckpoint, "tensor \"", name, "\" has type ", entry.dtype, "; expected I32");
+  NS_REQUIRE(entry.dtype == "I32", ErrorCode::kInvalidCheckpoint, "tensor \"", name, "\" has type ", entry.dtype,
+             "; expected I32");
   std::vector<int32_t> values((entry.end - entry.begin) / sizeof(int32_t));
-  std::memcpy(values.data(), data_ + entry.begin, values.size() * sizeof(int32_t));
+  file_->Read(reinterpret_cast<std::byte*>(values.data()), data_begin_ + entry.begin, values.size() * sizeof(int32_t));
   return values;
 }
 
@@ -281,8 +312,10 @@ std::vector<float> SafetensorsFile::Floats(const std::string& name) const {
   const auto dtype = FloatType(entry.dtype);
   NS_REQUIRE(dtype.has_value(), ErrorCode::kInvalidCheckpoint, "tensor \"", name, "\" has type ", entry.dtype,
              "; expected F32, F16 or BF16");
-  std::vector<float> values((entry.end - entry.begin) / DTypeBytes(*dtype));
-  WidenToFloat(values.data(), data_ + entry.begin, *dtype, values.size());
+  std::vector<std::byte> bytes(entry.end - entry.begin);
+  file_->Read(bytes.data(), data_begin_ + entry.begin, bytes.size());
+  std::vector<float> values(bytes.size() / DTypeBytes(*dtype));
+  WidenToFloat(values.data(), bytes.data(), *dtype, values.size());
   return values;
 }
 

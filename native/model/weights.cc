@@ -4,7 +4,6 @@
 #include <cmath>
 #include <string>
 
-#include "native/io/mapped_file.h"
 #include "native/ops/upload.h"
 #include "native/tokenizer/scale_schedule.h"
 
@@ -13,7 +12,7 @@ namespace {
 
 using Shape = std::initializer_list<size_t>;
 
-// Reads tensors by their reference names, counts bytes and gives mapped pages back.
+// Reads tensors by their reference names and counts bytes.
 class Loader {
  public:
   // backend null: only counts.
@@ -24,18 +23,16 @@ class Loader {
   bool counting() const { return backend_ == nullptr; }
 
   std::vector<float> Floats(const std::string& name, Shape shape) {
-    const TensorView& view = tensors_.Get("var." + name, shape);
     std::vector<float> values;
     if (!counting()) values = tensors_.Floats("var." + name, shape);
-    Done(view);
+    Done(name, shape);
     return values;
   }
 
   PackedMatrix Matrix(const std::string& name, size_t n, size_t k) {
-    const TensorView& view = tensors_.Get("var." + name, {n, k});
     PackedMatrix matrix;
-    if (!counting()) matrix = backend_->PackMatrix(view, ("var." + name).c_str());
-    Done(view);
+    if (!counting()) matrix = backend_->PackMatrix(tensors_.Get("var." + name, {n, k}), ("var." + name).c_str());
+    Done(name, {n, k});
     return matrix;
   }
 
@@ -51,9 +48,8 @@ class Loader {
   }
 
  private:
-  void Done(const TensorView& view) {
-    if (!counting() && view.mapped) DropMappedPages(view.data, view.bytes());
-    bytes_ += view.bytes();
+  void Done(const std::string& name, Shape shape) {
+    bytes_ += tensors_.Bytes("var." + name, std::span(shape.begin(), shape.size()));
     if (progress_) progress_(bytes_);
   }
 

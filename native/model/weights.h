@@ -1,7 +1,7 @@
 // The transformer's parameters, packed for a device. Tensor names are the reference's with the prefix "var.".
 //
-// The device decides the number format of matrices; everything small is widened to f32. The mapped pages of a tensor are
-// given back as soon as it is packed, so that loading needs hardly more resident memory than the weights themselves.
+// The device decides the number format of matrices; everything small is widened to f32. Tensors are read one by one and
+// packed at once, so that loading needs hardly more resident memory than the weights themselves.
 #pragma once
 
 #include <functional>
@@ -19,20 +19,20 @@ struct LinearWeights {
 };
 
 struct BlockWeights {
-  LinearWeights qkv;               // [3C, C]; bias: q | 0 | v
-  LinearWeights proj;              // [C, C]
-  LinearWeights fc1, fc2;          // [mlp, C], [C, mlp]
-  LinearWeights ada;               // [6C, C]; empty with shared modulations
-  Buffer ada_offset;               // f32 [6C]; only with shared modulations
-  Buffer head_factor;              // f32 [H]: exp(min(scale_mul, ln 100)); empty without L2 norm
+  LinearWeights qkv;       // [3C, C]; bias: q | 0 | v
+  LinearWeights proj;      // [C, C]
+  LinearWeights fc1, fc2;  // [mlp, C], [C, mlp]
+  LinearWeights ada;       // [6C, C]; empty with shared modulations
+  Buffer ada_offset;       // f32 [6C]; only with shared modulations
+  Buffer head_factor;      // f32 [H]: exp(min(scale_mul, ln 100)); empty without L2 norm
 };
 
 struct TransformerWeights {
-  Buffer class_embedding;              // f32 [num_classes + 1, C]
-  Buffer start_position;               // f32 [side_0², C]
-  Buffer position;                     // f32 [num_tokens, C]: level embedding + position embedding
-  LinearWeights word;                  // [C, E]
-  LinearWeights shared_ada;            // [6C, C]; only with shared modulations
+  Buffer class_embedding;    // f32 [num_classes + 1, C]
+  Buffer start_position;     // f32 [side_0², C]
+  Buffer position;           // f32 [num_tokens, C]: level embedding + position embedding
+  LinearWeights word;        // [C, E]
+  LinearWeights shared_ada;  // [6C, C]; only with shared modulations
   std::vector<BlockWeights> blocks;
   LinearWeights head_ada;  // [2C, C]
   LinearWeights head;      // [V, C]

@@ -24,10 +24,11 @@ Encoder::Encoder(Backend& backend, const TokenizerConfig& config, const TensorTa
   chain_.AddResidualBlock("encoder.mid.block_2", width);
   chain_.AddNormConv("encoder.norm_out", "encoder.conv_out", config.code_dim, backend.activation_dtype());
   chain_.AddConv("quant_conv", config.code_dim, ConvKind::kSame, DType::kF32);
-  chain_.Allocate();
 }
 
 void Encoder::Encode(const float* pixels, float* f, const CancelFlag* cancelled) {
+  if (!allocated_) chain_.Allocate();
+  allocated_ = true;
   const Map in = chain_.input();
   backend_.ImageToMap({.map = in.data,
                        .dtype = in.dtype,

@@ -19,6 +19,7 @@ class Encoder {
  private:
   Backend& backend_;
   LayerChain chain_;
+  bool allocated_ = false;  // maps are taken when the first picture comes: most models only generate
 };
 
 }  // namespace nextscale

@@ -1,21 +1,18 @@
 #include "native/tokenizer/tokenizer.h"
 
-#include <utility>
 #include <vector>
 
 #include "native/tokenizer/preview.h"
 
 namespace nextscale {
 
-Tokenizer::Tokenizer(Backend& backend, const TokenizerConfig& config, TensorTable tensors,
-                     std::shared_ptr<const void> files_alive)
+Tokenizer::Tokenizer(Backend& backend, const TokenizerConfig& config, const TensorTable& tensors)
     : config_(config),
       schedule_(config.sides),
       backend_(backend),
       quantizer_(backend, config, tensors),
       decoder_(backend, config, tensors),
-      tensors_(std::move(tensors)),
-      files_alive_(std::move(files_alive)),
+      encoder_(backend, config, tensors),
       image_(backend.Allocate(config.image_numbers() * sizeof(float), "a picture")),
       latent_(backend.Allocate(config.latent_numbers() * sizeof(float), "a latent")),
       tokens_(backend.Allocate(schedule_.num_tokens * sizeof(int32_t), "tokens")) {}
@@ -46,7 +43,7 @@ void Tokenizer::DecodeTokens(const int32_t* tokens, size_t image, Pictures out, 
 
 void Tokenizer::EncodeOnDevice(const float* pixels, const CancelFlag& cancelled) {
   backend_.Upload(image_.data(), pixels, image_.bytes());
-  encoder().Encode(image_.as<float>(), latent_.as<float>(), &cancelled);
+  encoder_.Encode(image_.as<float>(), latent_.as<float>(), &cancelled);
   quantizer_.Tokenize(latent_.as<float>(), tokens_.as<int32_t>());
 }
 
@@ -73,15 +70,6 @@ void Tokenizer::EncodeTrace(const float* pixels, float* f, float* f_hats, const 
     ToPlanar(latents.data() + (1 + scale_index) * config_.latent_numbers(), side * side, dim,
              f_hats + scale_index * config_.latent_numbers());
   }
-}
-
-Encoder& Tokenizer::encoder() {
-  if (!encoder_) {
-    encoder_ = std::make_unique<Encoder>(backend_, config_, tensors_);
-    tensors_ = TensorTable();
-    files_alive_.reset();
-  }
-  return *encoder_;
 }
 
 }  // namespace nextscale

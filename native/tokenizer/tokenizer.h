@@ -2,7 +2,6 @@
 #pragma once
 
 #include <cstdint>
-#include <memory>
 
 #include "native/base/cancel.h"
 #include "native/tokenizer/decoder.h"
@@ -22,9 +21,8 @@ struct Pictures {
 // from a call whose `cancelled` says so between two layers.
 class Tokenizer {
  public:
-  // The encoder is packed at its first use; until then its tensors must stay valid (`files_alive` keeps them).
-  Tokenizer(Backend& backend, const TokenizerConfig& config, TensorTable tensors,
-            std::shared_ptr<const void> files_alive);
+  // Nothing depends on the tensors once the constructor has returned.
+  Tokenizer(Backend& backend, const TokenizerConfig& config, const TensorTable& tensors);
 
   const TokenizerConfig& config() const { return config_; }
   Quantizer& quantizer() { return quantizer_; }
@@ -38,7 +36,6 @@ class Tokenizer {
   void EncodeTrace(const float* pixels, float* f, float* f_hats, const CancelFlag& cancelled);
 
  private:
-  Encoder& encoder();
   void EncodeOnDevice(const float* pixels, const CancelFlag& cancelled);  // into latent_ and tokens_
 
   const TokenizerConfig config_;
@@ -46,10 +43,8 @@ class Tokenizer {
   Backend& backend_;
   Quantizer quantizer_;
   Decoder decoder_;
-  std::unique_ptr<Encoder> encoder_;
-  TensorTable tensors_;                      // until the encoder is there
-  std::shared_ptr<const void> files_alive_;  // likewise
-  Buffer image_, latent_, tokens_;           // in the device's memory
+  Encoder encoder_;
+  Buffer image_, latent_, tokens_;  // in the device's memory
 };
 
 }  // namespace nextscale

@@ -16,10 +16,9 @@ size_t CountItems(const char* what, size_t numbers, size_t size) {
 
 }  // namespace
 
-TokenizerEngine::TokenizerEngine(const TokenizerConfig& config, TensorTable tensors, std::unique_ptr<Backend> backend,
-                                 std::shared_ptr<const void> files_alive)
-    : backend_(std::move(backend)),
-      tokenizer_((Validate(config), *backend_), config, std::move(tensors), std::move(files_alive)) {
+TokenizerEngine::TokenizerEngine(const TokenizerConfig& config, const TensorTable& tensors,
+                                 std::unique_ptr<Backend> backend)
+    : backend_(std::move(backend)), tokenizer_((Validate(config), *backend_), config, tensors) {
   backend_->Wait();
 }
 

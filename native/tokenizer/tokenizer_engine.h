@@ -15,10 +15,8 @@ namespace nextscale {
 
 class TokenizerEngine {
  public:
-  // Packs the weights. Throws Error. The tensor data must stay valid until the constructor
-  // returns, and for the encoder until the end (it is packed at its first use): `files_alive` keeps it so.
-  TokenizerEngine(const TokenizerConfig& config, TensorTable tensors, std::unique_ptr<Backend> backend,
-                  std::shared_ptr<const void> files_alive);
+  // Packs the weights. Throws Error. Nothing depends on the tensors once the constructor has returned.
+  TokenizerEngine(const TokenizerConfig& config, const TensorTable& tensors, std::unique_ptr<Backend> backend);
   TokenizerEngine(const TokenizerEngine&) = delete;
   TokenizerEngine& operator=(const TokenizerEngine&) = delete;
 

@@ -1,28 +1,22 @@
 #include "native/tokenizer/weights.h"
 
 #include "native/base/error.h"
-#include "native/io/mapped_file.h"
 #include "native/ops/upload.h"
 
 namespace nextscale {
 
 PackedConv LayerWeights::Conv(const std::string& name, size_t cout, size_t cin) const {
   const std::string weight = prefix_ + name + ".weight";
-  const TensorView& view = tensors_.Get(weight, {cout, cin, 3, 3});
-  PackedConv packed =
-      backend_.PackConv(view, tensors_.Floats(prefix_ + name + ".bias", {cout}), weight.c_str(), ConvUse::kMap);
-  if (view.mapped) DropMappedPages(view.data, view.bytes());  // read once: no need to keep the file's copy resident
-  return packed;
+  const std::vector<float> bias = tensors_.Floats(prefix_ + name + ".bias", {cout});
+  return backend_.PackConv(tensors_.Get(weight, {cout, cin, 3, 3}), bias, weight.c_str(), ConvUse::kMap);
 }
 
 DenseWeights LayerWeights::Dense(const std::string& name, size_t out, size_t in) const {
   const std::string weight = prefix_ + name + ".weight";
+  Buffer bias = OnDevice(tensors_.Floats(prefix_ + name + ".bias", {out}));
   TensorView view = tensors_.Get(weight, {out, in, 1, 1});
   view.shape = {out, in};
-  DenseWeights dense = {.matrix = backend_.PackMatrix(view, weight.c_str()),
-                        .bias = OnDevice(tensors_.Floats(prefix_ + name + ".bias", {out}))};
-  if (view.mapped) DropMappedPages(view.data, view.bytes());
-  return dense;
+  return {.matrix = backend_.PackMatrix(view, weight.c_str()), .bias = std::move(bias)};
 }
 
 NormWeights LayerWeights::Norm(const std::string& name, size_t channels) const {

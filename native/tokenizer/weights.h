@@ -1,5 +1,5 @@
-// The parameters of the tokenizer's layers, packed for a device. The mapped pages of a tensor are given back as soon as
-// it is packed.
+// The parameters of the tokenizer's layers, packed for a device. A tensor is read when its turn comes, and packed at
+// once.
 #pragma once
 
 #include <cstddef>

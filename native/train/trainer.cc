@@ -6,8 +6,8 @@
 #include <mutex>
 #include <string>
 
-#include "native/base/error.h"
 #include "native/backend/cpu/cpu_backend.h"
+#include "native/base/error.h"
 #include "native/ops/optimizer.h"
 #include "native/train/initialize.h"
 #include "native/train/pass.h"
@@ -45,7 +45,7 @@ struct Trainer::Impl {
   void Load(const TensorTable& tensors) {
     for (const Parameter& parameter : layout.all()) {
       const std::string name = "var." + parameter.name;
-      const TensorView& view = tensors.Get(name, parameter.shape);
+      const TensorView view = tensors.Get(name, parameter.shape);
       float* const values = weights.as<float>() + parameter.offset;
       WidenToFloat(values, view.data, view.dtype, parameter.count);
       const float* const bad =

@@ -79,7 +79,7 @@ export function convertCommand(context: CliContext): Command {
 async function convert(paths: string[], flags: ConvertFlags, context: CliContext): Promise<void> {
   const begin = performance.now();
   const { signal } = context;
-  const { output, heads, sides, dtype } = flags;
+  const { output, weights, heads, sides, dtype } = flags;
   if (!/\.safetensors$/i.test(output)) {
     throw new InvalidOptionError("output", JSON.stringify(output), "a name that ends in .safetensors");
   }
@@ -87,7 +87,7 @@ async function convert(paths: string[], flags: ConvertFlags, context: CliContext
   const labels = flags.labels === undefined ? undefined : await readLabelFile(flags.labels, "--labels");
   const progress = createProgress(context, flags.verbose ?? false);
   try {
-    const info = await openCheckpoint(paths, { heads, sides, signal });
+    const info = await openCheckpoint(paths, { weights, heads, sides, signal });
     if (labels !== undefined && labels.length !== info.config.numClasses) {
       const expected = `${info.config.numClasses} names, one for each class`;
       throw new InvalidOptionError("--labels", `${labels.length} in ${flags.labels}`, expected);
@@ -103,6 +103,7 @@ async function convert(paths: string[], flags: ConvertFlags, context: CliContext
     const { bytes } = await convertCheckpoint({
       source: paths,
       output,
+      weights,
       heads,
       sides,
       dtype,
@@ -156,7 +157,7 @@ const MAX_PREVIEW_BYTES = 2 * 2 ** 30;
 async function previewOf(
   info: CheckpointInfo,
   paths: string[],
-  { preview, heads, sides }: ConvertFlags,
+  { preview, weights, heads, sides }: ConvertFlags,
   progress: Progress,
   context: CliContext,
 ): Promise<Float32Array | null> {
@@ -166,6 +167,7 @@ async function previewOf(
   try {
     progress.update("fitting the linear preview: opening the model");
     const model = await context.loadModel(sourceOf(info, paths), {
+      ...(weights && { weights }),
       ...(heads && { heads }),
       ...(sides && { sides }),
       signal,

@@ -91,6 +91,7 @@ async function evaluate(path: string | undefined, flags: EvaluateFlags, context:
   try {
     const tokens = await TokenSet.open(flags.tokens);
     const model = await context.loadModel(source, { ...loadOptionsOf(flags), signal: context.signal });
+    for (const warning of model.warnings) progress.warn(warning);
     try {
       const { limit, batch, classesBy } = flags;
       const common = {

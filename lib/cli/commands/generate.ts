@@ -110,6 +110,7 @@ async function generate(labels: Label[], flags: GenerateFlags, context: CliConte
       onProgress: (fraction) => progress.update(`loading  ${bar(fraction)} ${Math.round(100 * fraction)}%`),
     });
     const loadMs = performance.now() - begin;
+    for (const warning of model.warnings) progress.warn(warning);
     try {
       const list = wanted.flatMap((label) => Array<Label>(flags.count).fill(label));
       const known = { numClasses: model.architecture.numClasses, classNames: model.classNames };

@@ -43,10 +43,10 @@ export function inspectCommand(context: CliContext): Command {
 
 export async function inspect(
   source: CheckpointSource,
-  { heads, sides }: ArchitectureFlags,
+  { weights, heads, sides }: ArchitectureFlags,
   signal?: AbortSignal,
 ): Promise<Inspection> {
-  const info = await inspectCheckpoint(source, { heads, sides, signal });
+  const info = await inspectCheckpoint(source, { weights, heads, sides, signal });
   const architecture = info.config && toArchitecture(info.config);
   const transformer = countElements(info.tensors, "var.");
   const sizes = await Promise.all(info.files.map(async (path) => (await stat(path)).size));
@@ -54,6 +54,7 @@ export async function inspect(
     name: info.name ?? null,
     files: info.files.map((path, index) => ({ path, format: info.formats[index]!, bytes: sizes[index]! })),
     parameters: { transformer, tokenizer: info.numParameters - transformer, total: info.numParameters },
+    sets: info.sets,
     weightsBytes: info.bytes,
     bytesByDType: info.bytesByDType,
     transformer: info.transformer,

@@ -101,6 +101,7 @@ async function sample(path: string | undefined, flags: SampleFlags, context: Cli
   try {
     const id = await modelId(source);
     const model = await context.loadModel(source, { ...loadOptionsOf(flags), signal: context.signal });
+    for (const warning of model.warnings) progress.warn(warning);
     try {
       const known = { numClasses: model.architecture.numClasses, classNames: model.classNames };
       checkTyped(flags.classes ?? [], known);

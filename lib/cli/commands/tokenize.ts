@@ -90,6 +90,7 @@ async function tokenize(images: string, flags: TokenizeFlags, context: CliContex
       ...(sides !== undefined && { sides }),
       signal: context.signal,
     });
+    for (const warning of tokenizer.warnings) progress.warn(warning);
     try {
       const result = await tokenizeImages({
         ...settingsOf(images, flags),

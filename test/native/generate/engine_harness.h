@@ -108,7 +108,7 @@ inline std::unique_ptr<Engine> Open(TestModel& model, size_t threads = 1, size_t
   EngineOptions options;
   options.kv_bytes = kv_bytes;
   options.kv_dtype = kv_dtype;
-  return std::make_unique<Engine>(model.config, model.tensors, options, MakeCpuBackend(threads), nullptr, nullptr);
+  return std::make_unique<Engine>(model.config, model.tensors, options, MakeCpuBackend(threads), nullptr);
 }
 
 inline Request Simple(std::vector<int32_t> labels, uint64_t seed, std::vector<int32_t> depths = {6, 6, 6, 6},

@@ -48,7 +48,7 @@ class TestModel {
     std::normal_distribution<float> normal(mean, deviation);
     std::vector<float>& values = storage_.emplace_back(name, std::vector<float>(count)).second;
     for (float& value : values) value = normal(random_);
-    tensors.Add(name, {reinterpret_cast<const std::byte*>(values.data()), DType::kF32, std::move(shape), false});
+    tensors.Add(name, {reinterpret_cast<const std::byte*>(values.data()), DType::kF32, std::move(shape)});
   }
   void Linear(const std::string& name, size_t n, size_t k) {
     Add(name + ".weight", {n, k}, 0.25f);

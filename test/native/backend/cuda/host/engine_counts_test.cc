@@ -16,8 +16,7 @@ struct CudaEngineCounts : ::testing::Test {
     options.kv_bytes = size_t{64} << 20;
     options.kv_dtype = DType::kBF16;
     return std::make_unique<Engine>(model.config, model.tensors, options,
-                                    MakeCudaBackend(std::make_unique<test::NullDevice>(counts), DType::kBF16), nullptr,
-                                    nullptr);
+                                    MakeCudaBackend(std::make_unique<test::NullDevice>(counts), DType::kBF16), nullptr);
   }();
 
   // All images of one generation, with pictures.

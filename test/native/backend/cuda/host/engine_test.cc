@@ -22,7 +22,7 @@ std::unique_ptr<Engine> MakeEngine(TestModel& model, DType dtype, std::unique_pt
   options.kv_bytes = pool_bytes;
   options.kv_dtype = dtype;
   return std::make_unique<Engine>(model.config, model.tensors, options, MakeCudaBackend(std::move(device), dtype),
-                                  nullptr, nullptr);
+                                  nullptr);
 }
 
 struct TwinEngine {
