@@ -2,6 +2,8 @@
 // best rate of a matrix product in the same run. Prints a table to stderr and one JSON object to stdout.
 //
 //   bench_decoder [threads = 2] [repeats = 5] [f32 | bf16 | f16]
+#include "native/tokenizer/decoder.h"
+
 #include <algorithm>
 #include <chrono>
 #include <cmath>
@@ -14,7 +16,7 @@
 #include "bench/native/peak.h"
 #include "bench/native/random_model.h"
 #include "native/backend/cpu/cpu_backend.h"
-#include "native/tokenizer/decoder.h"
+#include "native/backend/cpu/kernels.h"
 
 namespace nextscale::bench {
 namespace {

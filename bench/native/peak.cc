@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "bench/native/peak.h"
+#include "native/backend/cpu/kernels.h"
 #include "native/backend/cpu/simd-inl.h"
 #include "native/ops/linear.h"
 #include "native/tensor/buffer.h"

@@ -4,8 +4,8 @@
 
 #include <cstddef>
 
+#include "native/backend/cpu/context.h"
 #include "native/base/thread_pool.h"
-#include "native/ops/context.h"
 
 namespace nextscale::bench {
 

@@ -14,11 +14,13 @@
 #include "native/base/half.h"
 #include "native/base/rng.h"
 #include "native/model/config.h"
+#include "native/model/tensors.h"
 #include "native/tensor/dtype.h"
 
 namespace nextscale::bench {
 
-// VAR-256 of a depth (64 channels and one head per block) with the released tokenizer; depth 36 is VAR-512 with shared AdaLN.
+// VAR-256 of a depth (64 channels and one head per block) with the released tokenizer; depth 36 is VAR-512 with shared
+// AdaLN.
 inline ModelConfig ReleasedConfig(size_t depth) {
   const bool large = depth == 36;
   const std::vector<size_t> small_sides = {1, 2, 3, 4, 5, 6, 8, 10, 13, 16},
@@ -49,17 +51,13 @@ namespace internal {
 class Shapes {
  public:
   explicit Shapes(const ModelConfig& config) : config_(config) {
-    Var();
+    for (const TransformerTensor& tensor : TransformerTensors(config).all) Add(tensor.file_name(), tensor.shape);
     Tokenizer();
   }
   std::vector<NamedShape> Take() { return std::move(shapes_); }
 
  private:
   void Add(const std::string& name, std::vector<size_t> shape) { shapes_.emplace_back(name, std::move(shape)); }
-  void Dense(const std::string& name, size_t out, size_t in) {
-    Add(name + ".weight", {out, in});
-    Add(name + ".bias", {out});
-  }
   void Conv(const std::string& name, size_t out, size_t in, size_t kernel) {
     Add(name + ".weight", {out, in, kernel, kernel});
     Add(name + ".bias", {out});
@@ -67,34 +65,6 @@ class Shapes {
   void Norm(const std::string& name, size_t width) {
     Add(name + ".weight", {width});
     Add(name + ".bias", {width});
-  }
-
-  void Var() {
-    const TransformerConfig& var = config_.transformer;
-    const size_t width = var.width;
-    Dense("var.word_embed", width, config_.tokenizer.code_dim);
-    Add("var.class_emb.weight", {var.num_classes + 1, width});
-    Add("var.pos_start", {1, 1, width});
-    Add("var.pos_1LC", {1, config_.num_tokens(), width});
-    Add("var.lvl_embed.weight", {config_.num_scales(), width});
-    if (var.shared_ada) Dense("var.shared_ada_lin.1", 6 * width, width);
-    for (size_t index = 0; index < var.depth; ++index) {
-      const std::string block = "var.blocks." + std::to_string(index) + ".";
-      Add(block + "attn.mat_qkv.weight", {3 * width, width});
-      Add(block + "attn.q_bias", {width});
-      Add(block + "attn.v_bias", {width});
-      if (var.l2_norm) Add(block + "attn.scale_mul_1H11", {1, var.num_heads, 1, 1});
-      Dense(block + "attn.proj", width, width);
-      Dense(block + "ffn.fc1", var.mlp_width, width);
-      Dense(block + "ffn.fc2", width, var.mlp_width);
-      if (var.shared_ada) {
-        Add(block + "ada_gss", {1, 1, 6, width});
-      } else {
-        Dense(block + "ada_lin.1", 6 * width, width);
-      }
-    }
-    Dense("var.head_nm.ada_lin.1", 2 * width, width);
-    Dense("var.head", config_.tokenizer.codebook_size, width);
   }
 
   void ResBlock(const std::string& name, size_t in, size_t out) {
@@ -185,8 +155,8 @@ inline void StoreAs(DType dtype, float value, std::byte* to) {
   std::memcpy(to, &half, sizeof half);
 }
 
-// Writes every tensor of `config` ("var.…", "vae.…") with small random weights; norms of the tokenizer have gain near 1, so
-// activations stay in range. Overwrites `path`.
+// Writes every tensor of `config` ("var.…", "vae.…") with small random weights; norms of the tokenizer have gain near
+// 1, so activations stay in range. Overwrites `path`.
 inline void WriteRandomModel(const ModelConfig& config, DType dtype, const std::string& path) {
   const std::vector<NamedShape> shapes = TensorShapes(config);
   std::string header = "{";
@@ -194,12 +164,16 @@ inline void WriteRandomModel(const ModelConfig& config, DType dtype, const std::
   for (const auto& [name, shape] : shapes) {
     size_t count = 1;
     header += (header.size() > 1 ? ",\"" : "\"") + name + "\":{\"dtype\":\"" +
-              (dtype == DType::kF32 ? "F32" : dtype == DType::kF16 ? "F16" : "BF16") + "\",\"shape\":[";
+              (dtype == DType::kF32   ? "F32"
+               : dtype == DType::kF16 ? "F16"
+                                      : "BF16") +
+              "\",\"shape\":[";
     for (size_t i = 0; i < shape.size(); ++i) {
       header += (i > 0 ? "," : "") + std::to_string(shape[i]);
       count *= shape[i];
     }
-    header += "],\"data_offsets\":[" + std::to_string(offset) + "," + std::to_string(offset + count * DTypeBytes(dtype)) + "]}";
+    header += "],\"data_offsets\":[" + std::to_string(offset) + "," +
+              std::to_string(offset + count * DTypeBytes(dtype)) + "]}";
     offset += count * DTypeBytes(dtype);
   }
   header += "}";
@@ -211,7 +185,8 @@ inline void WriteRandomModel(const ModelConfig& config, DType dtype, const std::
 
   // One megabyte of noise, repeated at a different phase per tensor: the arithmetic does not care.
   std::vector<float> noise((size_t{1} << 18) + 17);
-  for (size_t i = 0; i < noise.size(); ++i) noise[i] = static_cast<float>(UniformDraw(1, 0, 0, static_cast<uint32_t>(i)) - 0.5);
+  for (size_t i = 0; i < noise.size(); ++i)
+    noise[i] = static_cast<float>(UniformDraw(1, 0, 0, static_cast<uint32_t>(i)) - 0.5);
   std::vector<std::byte> chunk;
   size_t phase = 0;
   for (const auto& [name, shape] : shapes) {

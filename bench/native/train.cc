@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "bench/native/peak.h"
+#include "native/backend/cpu/cpu_backend.h"
 #include "native/base/error.h"
 #include "native/base/rng.h"
 #include "native/model/subnet.h"
@@ -58,7 +59,8 @@ class RandomTokenizer {
 // Multiply-adds of matrices and of attention's visible pairs, counted two each; the way back costs twice the way
 // forward (attention's recomputation is not counted).
 double StepFlops(const ModelConfig& config, size_t batch, const std::vector<int32_t>& depths) {
-  const double width = static_cast<double>(config.transformer.width), mlp = static_cast<double>(config.transformer.mlp_width);
+  const double width = static_cast<double>(config.transformer.width),
+               mlp = static_cast<double>(config.transformer.mlp_width);
   const double codes = static_cast<double>(config.tokenizer.codebook_size);
   const SubnetTable subnets(config.transformer.depth, Strategy::kEven);
   double flops = 0;
@@ -107,7 +109,6 @@ int Main(std::map<std::string, std::string> options) {
                       .sides = Numbers(options.count("--sides") ? options["--sides"] : "1,2,3,4,6,8")};
   const RandomTokenizer tokenizer(config.tokenizer);
   TrainerOptions trainer_options;
-  trainer_options.threads = threads;
   trainer_options.micro_batch = number("--micro", 8);
   trainer_options.checkpointing = number("--checkpointing", 0) != 0;
   trainer_options.average = true;
@@ -118,7 +119,7 @@ int Main(std::map<std::string, std::string> options) {
     Context context(threads);
     peak = GemmGflops(context);
   }
-  Trainer trainer(config, tokenizer.tensors, trainer_options);
+  Trainer trainer(std::make_unique<CpuBackend>(threads), config, tokenizer.tensors, trainer_options);
   std::vector<int32_t> tokens(batch * config.num_tokens()), labels(batch),
       depths(config.num_scales(), static_cast<int32_t>(depth));
   for (size_t i = 0; i < tokens.size(); ++i) {

@@ -15,8 +15,8 @@
 #include "native/addon/tokenizer_handle.h"
 #include "native/addon/trainer_handle.h"
 #include "native/addon/values.h"
+#include "native/backend/cpu/kernels.h"
 #include "native/model/subnet.h"
-#include "native/ops/sample.h"
 
 namespace nextscale::addon {
 namespace {

@@ -7,6 +7,7 @@
 #include "native/addon/convert.h"
 #include "native/addon/tensor_files.h"
 #include "native/addon/values.h"
+#include "native/backend/cpu/cpu_backend.h"
 
 namespace nextscale::addon {
 namespace {
@@ -17,12 +18,13 @@ struct TrainerSpec {
   TensorSource source;
   ModelConfig config;
   TrainerOptions options;
+  size_t threads = 1;
 };
 
 // What memory depends on.
 void ReadShape(const Napi::Object& object, TrainerSpec& spec) {
   spec.config = ToConfig(object.Get("config"));
-  spec.options.threads = ToThreads(object.Get("threads"));
+  spec.threads = ToThreads(object.Get("threads"));
   spec.options.micro_batch = ToSize(object.Get("microBatch"), "microBatch", kMaxMicroBatch);
   NS_REQUIRE(spec.options.micro_batch >= 1, ErrorCode::kInvalidArgument, "microBatch is 0; expected 1 to ",
              kMaxMicroBatch);
@@ -111,7 +113,8 @@ Napi::Value OpenTrainer(const Napi::CallbackInfo& info) {
     const auto spec = std::make_shared<const TrainerSpec>(ToTrainerSpec(info[0]));
     const auto open = [spec](uint64_t) {
       return TensorFiles(spec->source).Use([&](const TensorTable& tensors) {
-        return std::make_shared<Trainer>(spec->config, tensors, spec->options);
+        return std::make_shared<Trainer>(std::make_unique<CpuBackend>(spec->threads), spec->config, tensors,
+                                         spec->options);
       });
     };
     return Environment::Of(info.Env())
@@ -125,7 +128,8 @@ Napi::Value JsTrainerBytes(const Napi::CallbackInfo& info) {
   return Translated(info.Env(), [&] {
     TrainerSpec spec;
     ReadShape(ToObject(info[0], "spec"), spec);
-    return Napi::Number::New(info.Env(), static_cast<double>(TrainerBytes(spec.config, spec.options)));
+    const size_t bytes = TrainerBytes(spec.config, spec.options) + CpuBackend::OwnBytes(spec.threads);
+    return Napi::Number::New(info.Env(), static_cast<double>(bytes));
   });
 }
 

@@ -18,10 +18,14 @@ Generation::Generation(uint64_t generation_id, Request its_request, Listener its
 
 void Generation::Prepare(Backend& backend, const TransformerWeights& weights, const ModelConfig& config) {
   constexpr const char* kWhat = "a generation";
-  std::vector<int32_t> labels(num_sequences());
-  for (size_t sequence = 0; sequence < labels.size(); ++sequence) labels[sequence] = LabelOf(sequence, config);
-  engine.modulations = std::make_unique<Modulations>(backend, weights, config.transformer.width, labels);
-  for (int32_t label : labels) engine.label_index.push_back(engine.modulations->IndexOf(label));
+  std::vector<ConditionSpec> specs;
+  for (int32_t label : request.labels) specs.push_back({.label = label});
+  if (num_branches == 2) specs.resize(2 * num_images, {.label = static_cast<int32_t>(config.transformer.num_classes)});
+  engine.condition_of = Distinct(specs);
+  engine.conditions = std::make_unique<Conditions>(backend, config.transformer.width, specs.size());
+  engine.conditions->Make(backend, weights, specs);
+  engine.modulations = std::make_unique<Modulations>(backend, config.transformer, specs.size());
+  engine.modulations->Make(backend, weights, *engine.conditions);
   const size_t most_tokens = num_images * config.side() * config.side();
   const size_t numbers = most_tokens * config.tokenizer.code_dim;
   engine.f_hat = backend.Allocate(numbers * sizeof(float), kWhat);
@@ -42,6 +46,7 @@ void Generation::Prepare(Backend& backend, const TransformerWeights& weights, co
 }
 
 void Generation::Shrink() {
+  engine.conditions.reset();
   engine.modulations.reset();
   for (Buffer& input : engine.inputs) input = Buffer();
   engine.tokens = Buffer();

@@ -68,12 +68,13 @@ struct EngineSide {
   };
   Scale scale;
   bool in_scale = false;
-  const KvLease* lease = nullptr;     // the shared side's
-  std::vector<ScaleResult> results;   // of scales that have not begun: storage of the right sizes
-  Clock::time_point start, last_end;  // of running; of the scale before
-  double load = 1;                    // wall time per cost
-  std::unique_ptr<Modulations> modulations;
-  std::vector<size_t> label_index;  // of every sequence, in modulations
+  const KvLease* lease = nullptr;            // the shared side's
+  std::vector<ScaleResult> results;          // of scales that have not begun: storage of the right sizes
+  Clock::time_point start, last_end;         // of running; of the scale before
+  double load = 1;                           // wall time per cost
+  std::unique_ptr<Conditions> conditions;    // the distinct ones
+  std::unique_ptr<Modulations> modulations;  // of each
+  std::vector<size_t> condition_of;          // of every sequence
   // In the device's memory:
   Buffer f_hat;  // f32 [B, P², E]
   Buffer
@@ -88,9 +89,6 @@ class Generation {
   Generation(uint64_t generation_id, Request its_request, Listener its_listener);
 
   size_t num_sequences() const { return num_images * num_branches; }
-  int32_t LabelOf(size_t sequence, const ModelConfig& config) const {
-    return sequence < num_images ? request.labels[sequence] : static_cast<int32_t>(config.transformer.num_classes);
-  }
   // The given tokens of an image from `first_token` on; null when the request gives none at all.
   const int32_t* GivenTokens(size_t image, size_t first_token, const ModelConfig& config) const {
     return request.given_tokens.empty() ? nullptr

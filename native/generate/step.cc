@@ -94,6 +94,7 @@ void Stepper::AddGroup(const Unit& unit) {
   group.scale_index = scale.index;
   group.blocks = scale.blocks;
   group.lease = engine.lease;
+  group.conditions = engine.conditions.get();
   group.modulations = engine.modulations.get();
   group.cancelled = &generation.cancelled;
   if (scale.index > 0) {
@@ -114,8 +115,7 @@ void Stepper::AddGroup(const Unit& unit) {
     for (size_t image = 0; image < unit.num_images; ++image) {
       BatchSequence sequence;
       sequence.lease_sequence = branch * generation.num_images + unit.first_image + image;
-      sequence.label = generation.LabelOf(sequence.lease_sequence, config_);
-      sequence.label_index = engine.label_index[sequence.lease_sequence];
+      sequence.condition = engine.condition_of[sequence.lease_sequence];
       sequence.x_row = batch_.num_rows;
       const bool draws = Draws(generation, unit.first_image + image);
       sequence.needs_logits =

@@ -1,10 +1,11 @@
-// Adaptive-norm modulations. They depend on the label only, so a generation computes them once, for its distinct
-// labels.
+// Adaptive-norm modulations. They depend on the condition only, so a generation computes them once, for its distinct
+// conditions.
 #pragma once
 
-#include <cstdint>
-#include <vector>
+#include <cstddef>
 
+#include "native/model/condition.h"
+#include "native/model/config.h"
 #include "native/model/weights.h"
 #include "native/tensor/buffer.h"
 
@@ -21,25 +22,30 @@ enum ModulationChunk : size_t {
   kNumChunks
 };
 
+// Of the head's: it has no gate.
+enum HeadChunk : size_t { kHeadGain, kHeadShift, kNumHeadChunks };
+
+// A condition's modulations: those of every block, then the head's.
 class Modulations {
  public:
-  // labels: in any order, repeats allowed.
-  Modulations(Backend& backend, const TransformerWeights& weights, size_t width, const std::vector<int32_t>& labels);
+  // Room for `most` conditions. Throws Error(kOutOfMemory).
+  Modulations(Backend& backend, const TransformerConfig& config, size_t most);
+  static size_t Bytes(const TransformerConfig& config, size_t most);
 
-  // [6C], chunks as above; c = class_embedding[label]: ada(silu(c)), or offset + shared_ada(silu(c)).
-  const float* Block(size_t label_index, size_t block_index) const {
-    return blocks_.as<float>() + (label_index * num_blocks_ + block_index) * kNumChunks * width_;
+  // Issues. v = the condition's vector; of a block: ada(v), or its offset + shared_ada(v); of the head: head_ada(v).
+  void Make(Backend& backend, const TransformerWeights& weights, const Conditions& conditions);
+
+  // Numbers from one condition's to the next one's.
+  size_t stride() const { return (num_blocks_ * kNumChunks + kNumHeadChunks) * width_; }
+  float* Block(size_t condition, size_t block_index) const {  // [6C]; one past the last block: the head's [2C]
+    return values_.as<float>() + condition * stride() + block_index * kNumChunks * width_;
   }
-  const float* Head(size_t label_index) const {
-    return head_.as<float>() + label_index * 2 * width_;
-  }  // [2C]: gain, shift
-  size_t IndexOf(int32_t label) const;
+  float* Head(size_t condition) const { return Block(condition, num_blocks_); }
 
  private:
   size_t width_, num_blocks_;
-  std::vector<int32_t> labels_;  // distinct, ascending
-  Buffer blocks_;                // [labels, N, 6C]
-  Buffer head_;                  // [labels, 2C]
+  Buffer values_;  // [conditions, stride]
+  Buffer shared_;  // [conditions, 6C]; only with shared modulations
 };
 
 }  // namespace nextscale

@@ -1,10 +1,40 @@
 #include "native/model/transformer.h"
 
+#include <algorithm>
 #include <utility>
 
 #include "native/base/error.h"
 
 namespace nextscale {
+namespace {
+
+// Rows a power of two apart would meet in the same cache sets.
+constexpr size_t kPadding = 16;  // numbers: a cache line of f32
+constexpr const char* kWhat = "the workspace of a step";
+
+}  // namespace
+
+Workspace::Workspace(Backend& backend, const ModelConfig& config, size_t max_rows)
+    : max_rows_(max_rows), width_stride_(config.transformer.width + kPadding) {
+  const size_t wide_stride = std::max(3 * config.transformer.width, config.transformer.mlp_width) + kPadding;
+  const size_t logits_stride = config.tokenizer.codebook_size + kPadding,
+               number = DTypeBytes(backend.activation_dtype());
+  x_ = backend.Allocate(max_rows * width_stride_ * sizeof(float), kWhat);
+  compact_ = backend.Allocate(max_rows * width_stride_ * number, kWhat);
+  wide_ = backend.Allocate(max_rows * std::max(wide_stride * number, logits_stride * sizeof(float)), kWhat);
+  block_ = {.normed = compact_.data(),
+            .attended = compact_.data(),
+            .qkv = wide_.data(),
+            .hidden = wide_.data(),
+            .width_stride = width_stride_,
+            .qkv_stride = wide_stride,
+            .mlp_stride = wide_stride};
+  head_ = {.normed = compact_.data(),
+           .width_stride = width_stride_,
+           .logits = wide_.as<float>(),
+           .logits_stride = logits_stride};
+}
+
 Transformer::Transformer(Backend& backend, const ModelConfig& config, TransformerWeights weights, DType kv_dtype,
                          size_t max_rows)
     : backend_(backend),
@@ -15,7 +45,7 @@ Transformer::Transformer(Backend& backend, const ModelConfig& config, Transforme
       workspace_(backend, config, max_rows) {
   spans_.reserve(max_rows);  // a sequence has at least one row
   attention_.reserve(max_rows);
-  labels_.reserve(max_rows);
+  conditions_.reserve(max_rows);
 }
 
 void Transformer::Run(Batch& batch) {
@@ -27,7 +57,8 @@ void Transformer::Run(Batch& batch) {
   backend_.Section();
   for (size_t block_index = 0; block_index < weights_.blocks.size(); ++block_index) {
     Gather(batch, block_index);
-    RunBlock(backend_, config_.transformer, weights_.blocks[block_index], workspace_, spans_, attention_);
+    RunBlock(backend_, config_.transformer, weights_.blocks[block_index], workspace_.block(), workspace_.stream(),
+             spans_, attention_);
     for (BatchGroup& group : batch.groups) {
       if (!group.active || group.num_done == group.blocks.size() || group.blocks[group.num_done] != block_index)
         continue;
@@ -38,38 +69,19 @@ void Transformer::Run(Batch& batch) {
 }
 
 void Transformer::Embed(const Batch& batch, const BatchGroup& group) {
-  const size_t width = config_.transformer.width, stride = workspace_.width_stride();
-  const size_t num_tokens = schedule_.tokens[group.scale_index];
-  float* const x = workspace_.x() + batch.sequences[group.first_sequence].x_row * stride;
-  EmbedArgs embed;
-  embed.x = x;
-  embed.stride = stride;
-  embed.width = width;
-  embed.num_tokens = num_tokens;
-  embed.num_images = group.num_images;
-  embed.num_branches = group.num_branches;
-  embed.position = weights_.position.as<float>() + schedule_.offsets[group.scale_index] * width;
-  if (group.input != nullptr) {  // the same for both branches
-    LinearArgs args;
-    args.out = x;
-    args.out_stride = stride;
-    args.a = group.input;
-    args.a_dtype = workspace_.dtype();
-    args.a_stride = config_.tokenizer.code_dim;
-    args.num_rows = group.num_images * num_tokens;
-    args.weights = &weights_.word.matrix;
-    args.bias = weights_.word.bias.as<float>();
-    backend_.Linear(args);
-  } else {
-    labels_.clear();
-    for (size_t i = 0; i < group.num_sequences(); ++i) {
-      labels_.push_back(batch.sequences[group.first_sequence + i].label);
-    }
-    embed.class_embedding = weights_.class_embedding.as<float>();
-    embed.start = weights_.start_position.as<float>();
-    embed.labels = labels_;
-  }
-  backend_.Embed(embed);
+  const std::span sequences(batch.sequences.data() + group.first_sequence, group.num_sequences());
+  conditions_.clear();
+  for (const BatchSequence& sequence : sequences) conditions_.push_back(static_cast<int32_t>(sequence.condition));
+  const ResidualStream stream = workspace_.stream();
+  EmbedTokens(backend_, weights_,
+              {.first_token = schedule_.offsets[group.scale_index],
+               .num_tokens = schedule_.tokens[group.scale_index],
+               .num_images = group.num_images,
+               .num_branches = group.num_branches,
+               .input = group.input,
+               .conditions = group.conditions,
+               .condition_of = conditions_},
+              {stream.x + sequences.front().x_row * stream.stride, stream.stride});
 }
 
 void Transformer::Gather(Batch& batch, size_t block_index) {
@@ -83,7 +95,7 @@ void Transformer::Gather(Batch& batch, size_t block_index) {
     for (size_t i = 0; i < group.num_sequences(); ++i) {
       const BatchSequence& sequence = batch.sequences[group.first_sequence + i];
       spans_.push_back(
-          {compact_row, sequence.x_row, num_rows, group.modulations->Block(sequence.label_index, block_index)});
+          {compact_row, sequence.x_row, num_rows, group.modulations->Block(sequence.condition, block_index)});
       AttentionSequence attention;
       attention.compact_row = compact_row;
       attention.num_rows = num_rows;
@@ -104,7 +116,7 @@ void Transformer::KeepHidden(const Batch& batch, const BatchGroup& group) {
     const BatchSequence& sequence = batch.sequences[group.first_sequence + i];
     float* out = group.hidden + (group.num_done * group.hidden_sequences + sequence.lease_sequence) * num_rows * width;
     for (size_t row = 0; row < num_rows; ++row) {
-      const float* const from = workspace_.x() + (sequence.x_row + row) * workspace_.width_stride();
+      const float* const from = workspace_.stream().x + (sequence.x_row + row) * workspace_.stream().stride;
       backend_.Download(out + row * width, from, width * sizeof(float));
     }
   }
@@ -120,35 +132,13 @@ void Transformer::Head(Batch& batch) {
     for (size_t i = 0; i < group.num_sequences(); ++i) {
       BatchSequence& sequence = batch.sequences[group.first_sequence + i];
       if (!sequence.needs_logits) continue;
-      spans_.push_back({compact_row, sequence.x_row, num_rows, group.modulations->Head(sequence.label_index)});
+      spans_.push_back({compact_row, sequence.x_row, num_rows, group.modulations->Head(sequence.condition)});
       sequence.logits_row = compact_row;
       compact_row += num_rows;
     }
   }
   if (compact_row == 0) return;
-
-  ModulatedNormArgs norm;
-  norm.out = workspace_.compact();
-  norm.out_dtype = workspace_.dtype();
-  norm.out_stride = workspace_.width_stride();
-  norm.x = workspace_.x();
-  norm.x_stride = workspace_.width_stride();
-  norm.width = config_.transformer.width;
-  norm.spans = spans_;
-  norm.gain_offset = 0;
-  norm.shift_offset = config_.transformer.width;
-  backend_.ModulatedNorm(norm);
-
-  LinearArgs head;
-  head.out = workspace_.logits();
-  head.out_stride = workspace_.logits_stride();
-  head.a = workspace_.compact();
-  head.a_dtype = workspace_.dtype();
-  head.a_stride = workspace_.width_stride();
-  head.num_rows = compact_row;
-  head.weights = &weights_.head.matrix;
-  head.bias = weights_.head.bias.as<float>();
-  backend_.Linear(head);
+  RunHead(backend_, config_.transformer, weights_, workspace_.head(), workspace_.stream(), spans_);
   backend_.Section();
 }
 

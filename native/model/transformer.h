@@ -12,15 +12,14 @@
 
 #include "native/base/cancel.h"
 #include "native/cache/kv_lease.h"
-#include "native/model/block.h"
+#include "native/model/forward.h"
 #include "native/model/modulation.h"
 #include "native/tokenizer/scale_schedule.h"
 
 namespace nextscale {
 
 struct BatchSequence {
-  int32_t label = 0;
-  size_t label_index = 0;     // in the group's modulations
+  size_t condition = 0;       // in the group's conditions and modulations
   size_t lease_sequence = 0;  // in the group's lease
   size_t x_row = 0;           // first of side² rows in the workspace's x
   bool needs_logits = false;
@@ -31,10 +30,11 @@ struct BatchGroup {
   size_t scale_index = 0;
   std::span<const uint32_t> blocks;  // the subnet at this scale
   const KvLease* lease = nullptr;    // has begun this scale
-  const Modulations* modulations = nullptr;
+  const Conditions* conditions = nullptr;
+  const Modulations* modulations = nullptr;  // theirs
   const CancelFlag* cancelled = nullptr;
-  const void* input = nullptr;   // activations [images, side², E]; null at scale 0, where the label is the input
-  size_t first_sequence = 0;     // in the batch: conditional branches of all images, then unconditional ones
+  const void* input = nullptr;  // activations [images, side², E]; null at scale 0, where the condition is the input
+  size_t first_sequence = 0;    // in the batch: conditional branches of all images, then unconditional ones
   size_t num_images = 0, num_branches = 1;
   float* hidden = nullptr;  // host; null, or [1 + blocks, hidden_sequences, side², C]: x before and after each block
   size_t hidden_sequences = 0;
@@ -57,6 +57,23 @@ struct Batch {
   }
 };
 
+// Every buffer of a step, planned once for the largest batch. On the CPU, rows never used cost no resident memory.
+class Workspace {
+ public:
+  Workspace(Backend& backend, const ModelConfig& config, size_t max_rows);
+
+  size_t max_rows() const { return max_rows_; }
+  ResidualStream stream() const { return {x_.as<float>(), width_stride_}; }  // of all sequences
+  const BlockMemory& block() const { return block_; }
+  const HeadMemory& head() const { return head_; }  // the logits stand where a block's qkv and hidden layer do
+
+ private:
+  size_t max_rows_, width_stride_;
+  Buffer x_, compact_, wide_;
+  BlockMemory block_;
+  HeadMemory head_;
+};
+
 class Transformer {
  public:
   // max_rows: of one batch.
@@ -71,8 +88,10 @@ class Transformer {
   void Run(Batch& batch);
   // Logits of every sequence of an active group that needs them; valid until the next Run.
   void Head(Batch& batch);
-  float* logits(size_t logits_row) const { return workspace_.logits() + logits_row * workspace_.logits_stride(); }
-  size_t logits_stride() const { return workspace_.logits_stride(); }
+  float* logits(size_t logits_row) const {
+    return workspace_.head().logits + logits_row * workspace_.head().logits_stride;
+  }
+  size_t logits_stride() const { return workspace_.head().logits_stride; }
 
  private:
   void Embed(const Batch& batch, const BatchGroup& group);
@@ -88,7 +107,7 @@ class Transformer {
   Workspace workspace_;
   std::vector<RowSpan> spans_;
   std::vector<AttentionSequence> attention_;
-  std::vector<int32_t> labels_;
+  std::vector<int32_t> conditions_;  // of a group's sequences
 };
 
 }  // namespace nextscale

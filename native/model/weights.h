@@ -1,4 +1,4 @@
-// The transformer's parameters, packed for a device. Tensor names are the reference's with the prefix "var.".
+// The transformer's parameters (tensors.h), packed for a device.
 //
 // The device decides the number format of matrices; everything small is widened to f32. Tensors are read one by one and
 // packed at once, so that loading needs hardly more resident memory than the weights themselves.

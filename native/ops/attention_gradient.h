@@ -1,4 +1,4 @@
-// Attention as training runs it: all scales of a sequence at once under the scale-causal rule, and its gradient.
+// The way back through the attention of a teacher-forced pass: all scales of a sequence under the scale-causal rule.
 //
 // A row of qkv is q | k | v of one token (3C numbers). A sequence's rows stand scale after scale; a token of scale s
 // sees every row of the scales up to and including s: the first ends[s] rows of its sequence. Scales at which a block
@@ -8,30 +8,16 @@
 #include <cstddef>
 #include <span>
 
-#include "native/ops/context.h"
-
 namespace nextscale {
 
 struct CausalSequence {
   size_t first_row = 0;          // in the compact matrices
-  std::span<const size_t> ends;  // rows of the sequence up to the end of each of its scales, ascending
+  std::span<const size_t> ends = {};  // rows of the sequence up to the end of each of its scales, ascending
 };
-
-// In place, per head: q ← q / max(‖q‖, 1e-12) · head_factor[h], k ← k / max(‖k‖, 1e-12); 1 / max(‖·‖, 1e-12) is kept
-// (reference: SelfAttention.forward with attn_l2_norm).
-struct NormalizeHeadsArgs {
-  float* qkv = nullptr;            // [M, qkv_stride >= 3C]
-  size_t qkv_stride = 0;
-  float* inverse_norms = nullptr;  // [M, 2H]: q's heads, then k's
-  size_t num_rows = 0;
-  size_t num_heads = 0, head_dim = 0;
-  const float* head_factor = nullptr;  // [H]
-};
-void NormalizeHeads(Context& context, const NormalizeHeadsArgs& args);
 
 // In place on dqkv: from the gradient with respect to the normalised q and k to that of the raw ones; v's columns stay.
 // dhead_factor[h] += Σ_rows dq · q / head_factor[h]. The result does not depend on the number of threads.
-struct NormalizeHeadsGradientArgs {
+struct SplitHeadsGradientArgs {
   float* dqkv = nullptr;       // [M, qkv_stride]
   const float* qkv = nullptr;  // [M, qkv_stride], normalised
   size_t qkv_stride = 0;
@@ -41,26 +27,11 @@ struct NormalizeHeadsGradientArgs {
   const float* head_factor = nullptr;  // [H]
   float* dhead_factor = nullptr;       // [H]
 };
-void NormalizeHeadsGradient(Context& context, const NormalizeHeadsGradientArgs& args);
-
-// out[row, h·D..] = softmax(softmax_factor · q·Kᵀ) · V over the rows that this one sees.
-// log_sums[row, h] = ln Σ exp(softmax_factor · q·k): all that the backward pass needs to make the weights again.
-struct CausalAttentionArgs {
-  float* out = nullptr;       // [M, out_stride >= C]
-  size_t out_stride = 0;
-  float* log_sums = nullptr;  // [M, H] or null
-  const float* qkv = nullptr;
-  size_t qkv_stride = 0;
-  size_t num_heads = 0, head_dim = 0;
-  float softmax_factor = 1.0f;
-  std::span<const CausalSequence> sequences;
-};
-void CausalAttention(Context& context, const CausalAttentionArgs& args);
 
 // dqkv = gradient with respect to q | k | v (written, not added). Scores are recomputed in tiles, never stored whole.
 // The result does not depend on the number of threads.
-struct CausalAttentionGradientArgs {
-  float* dqkv = nullptr;       // [M, qkv_stride]
+struct AttentionGradientArgs {
+  float* dqkv = nullptr;        // [M, qkv_stride]
   const float* dout = nullptr;  // [M, out_stride]
   const float* out = nullptr;   // [M, out_stride]
   size_t out_stride = 0;
@@ -69,8 +40,23 @@ struct CausalAttentionGradientArgs {
   size_t qkv_stride = 0;
   size_t num_heads = 0, head_dim = 0;
   float softmax_factor = 1.0f;
-  std::span<const CausalSequence> sequences;
+  std::span<const CausalSequence> sequences = {};
 };
-void CausalAttentionGradient(Context& context, const CausalAttentionGradientArgs& args);
+
+// head_factor[h] = exp(min(scale_mul[h], ln 100)) (reference: SelfAttention.scale_mul_1H11).
+struct HeadFactorArgs {
+  float* head_factor = nullptr;  // [H]
+  const float* scale_mul = nullptr;
+  size_t num_heads = 0;
+};
+
+// dscale_mul[h] += dhead_factor[h] · head_factor[h] where scale_mul[h] <= ln 100.
+struct HeadFactorGradientArgs {
+  float* dscale_mul = nullptr;  // [H]
+  const float* dhead_factor = nullptr;
+  const float* head_factor = nullptr;
+  const float* scale_mul = nullptr;
+  size_t num_heads = 0;
+};
 
 }  // namespace nextscale

@@ -2,8 +2,8 @@
 // native/backend/cuda implement it.
 //
 // Ops are issued in order and may run later; Wait (and nothing else) makes their results visible to the host. Pointers
-// in arguments are the device's; tables (spans, sequences, slots, labels) are the host's and may be changed as soon as
-// the call returns. One thread issues at a time.
+// in arguments are the device's; tables (spans, sequences, slots, conditions) are the host's and may be changed as soon
+// as the call returns. One thread issues at a time.
 #pragma once
 
 #include <cstddef>
@@ -61,9 +61,12 @@ class Backend {
   virtual void Wait() = 0;
 
   // ---- weights
+  // The row-major [n, k] matrix at `weights` (the layout of torch.nn.Linear.weight) and the kernels at `weights` (that
+  // of torch.nn.Conv2d.weight), in the device's order. Throw kNotFinite with the tensor's name.
   virtual PackedMatrix PackMatrix(const TensorView& weights, const char* name) = 0;
   virtual PackedConv PackConv(const TensorView& weights, const std::vector<float>& bias, const char* name,
                               ConvUse use) = 0;
+  // rows [size, dim].
   virtual Codebook MakeCodebook(const std::vector<float>& rows, size_t size, size_t dim) = 0;
 
   // ---- transformer
@@ -73,12 +76,12 @@ class Backend {
   virtual void Qkv(const LinearArgs& linear, const SplitHeadsArgs& split) = 0;
   virtual void Attention(const AttentionArgs& args) = 0;
   virtual void Embed(const EmbedArgs& args) = 0;
-  virtual void LabelCondition(const LabelConditionArgs& args) = 0;
+  virtual void Condition(const ConditionArgs& args) = 0;
   virtual void AddOffset(const AddOffsetArgs& args) = 0;
   virtual void Sample(std::span<const SampleArgs> images) = 0;
   virtual void CrossEntropy(const CrossEntropyArgs& args) = 0;
 
-  // ---- tokenizer
+  // ---- tokenizer. A workspace's size follows from sizes, kinds and weights alone.
   virtual size_t AddCodesWorkspace(const AddCodesArgs& args) = 0;  // floats
   virtual void AddCodes(const AddCodesArgs& args) = 0;
   virtual void AreaDown(const AreaDownArgs& args) = 0;

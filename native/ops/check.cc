@@ -21,7 +21,8 @@ struct Extent {
   size_t stride, width;
 };
 
-// Do two matrices of equal height share memory? Matrices side by side in one buffer (same stride, other columns) do not.
+// Do two matrices of equal height share memory? Matrices side by side in one buffer (same stride, other columns) do
+// not.
 bool Overlap(const Extent& one, const Extent& other, size_t num_rows) {
   const auto [a, a_stride, a_width] = one;
   const auto [b, b_stride, b_width] = other;
@@ -78,6 +79,8 @@ void CheckLinear(const LinearArgs& args) {
   NS_REQUIRE(args.out != nullptr && args.a != nullptr, kBad, "linear: no input or no output");
   NS_REQUIRE(args.out_stride >= n, kBad, "linear: out_stride ", args.out_stride, ", expected at least ", n);
   NS_REQUIRE(args.a_stride >= k, kBad, "linear: a_stride ", args.a_stride, ", expected at least ", k);
+  NS_REQUIRE(args.kept == nullptr || (args.epilogue != Epilogue::kStore && args.kept_stride >= n), kBad,
+             "linear: kept with kStore, or kept_stride ", args.kept_stride, " below ", n);
   if (args.epilogue == Epilogue::kResidual) {
     const size_t covered = CheckSpans(args.spans, "linear");
     NS_REQUIRE(covered == args.num_rows, kBad, "linear: spans cover ", covered, " of ", args.num_rows, " rows");
@@ -94,6 +97,8 @@ void CheckModulatedNorm(const ModulatedNormArgs& args) {
   NS_REQUIRE(args.out != nullptr && args.x != nullptr, kBad, "norm: no input or no output");
   NS_REQUIRE(args.out_stride >= args.width && args.x_stride >= args.width, kBad, "norm: strides ", args.out_stride,
              " and ", args.x_stride, ", expected at least ", args.width);
+  NS_REQUIRE((args.normal == nullptr) == (args.inverse_deviation == nullptr), kBad,
+             "norm: normal and inverse_deviation go together");
   for (const RowSpan& span : args.spans)
     NS_REQUIRE(span.modulation != nullptr, kBad, "norm: a span without modulation");
 }
@@ -103,9 +108,17 @@ void CheckSplitHeads(const SplitHeadsArgs& args) {
   NS_REQUIRE(args.qkv != nullptr || args.sequences.empty(), kBad, "split heads: no input");
   NS_REQUIRE(args.qkv_stride >= 3 * args.num_heads * args.head_dim, kBad, "split heads: qkv_stride ", args.qkv_stride,
              ", expected at least ", 3 * args.num_heads * args.head_dim);
-  NS_REQUIRE(args.num_heads * args.head_dim <= Context::kScratchBytes / sizeof(float), kBad, "split heads: width ",
-             args.num_heads * args.head_dim, ", expected at most ", Context::kScratchBytes / sizeof(float));
+  NS_REQUIRE(args.num_heads * args.head_dim <= kMaxAttentionWidth, kBad, "split heads: width ",
+             args.num_heads * args.head_dim, ", expected at most ", kMaxAttentionWidth);
   CheckSequences(args.sequences, "split heads");
+}
+
+void CheckQkv(const LinearArgs& linear, const SplitHeadsArgs& split) {
+  CheckLinear(linear);
+  CheckSplitHeads(split);
+  NS_REQUIRE(linear.epilogue == Epilogue::kStore && linear.out == split.qkv && linear.out_dtype == split.dtype &&
+                 linear.out_stride == split.qkv_stride,
+             kBad, "qkv: the linear layer must store what is split");
 }
 
 void CheckAttention(const AttentionArgs& args) {
@@ -137,9 +150,19 @@ void CheckSample(const SampleArgs& args) {
   NS_REQUIRE(std::isfinite(args.guidance), kBad, "sample: guidance is not finite");
   NS_REQUIRE(args.top_k <= args.codebook_size, kBad, "sample: top_k ", args.top_k, ", expected 0..",
              args.codebook_size);
-  NS_REQUIRE(args.codebook_size <= Context::kScratchBytes / 16, kBad, "sample: codebook_size ", args.codebook_size,
-             ", expected at most ", Context::kScratchBytes / 16);
+  NS_REQUIRE(args.codebook_size <= kMaxSampledCodes, kBad, "sample: codebook_size ", args.codebook_size,
+             ", expected at most ", kMaxSampledCodes);
   NS_REQUIRE(args.top_p >= 0.0f, kBad, "sample: top_p ", args.top_p, ", expected 0 or more");
+}
+
+void CheckCrossEntropy(const CrossEntropyArgs& args) {
+  NS_REQUIRE(args.codebook_size >= 1 && args.stride >= args.codebook_size, kBad, "cross entropy: stride ", args.stride,
+             ", codebook_size ", args.codebook_size);
+  if (args.num_rows == 0) return;
+  NS_REQUIRE(args.logits != nullptr && args.targets != nullptr && args.losses != nullptr, kBad,
+             "cross entropy: logits, targets or losses are missing");
+  NS_REQUIRE(args.smoothing >= 0 && args.smoothing < 1, kBad, "cross entropy: smoothing is ", args.smoothing,
+             ", expected 0 to below 1");
 }
 
 }  // namespace nextscale

@@ -6,6 +6,7 @@ namespace nextscale {
 namespace {
 
 constexpr auto kBad = ErrorCode::kInvalidArgument;
+constexpr size_t kMaxHeadDim = 1024;
 
 void Need(const void* pointer, const char* op, const char* name) {
   NS_REQUIRE(pointer != nullptr, kBad, op, ": ", name, " is missing");
@@ -16,19 +17,19 @@ void AtLeast(size_t value, size_t least, const char* op, const char* name) {
 }
 
 // Spans follow each other without gap from compact row 0. Returns the number of compact rows.
-size_t CheckSpans(std::span<const GradientSpan> spans, bool modulated, const char* op) {
+size_t CheckSpans(std::span<const RowSpan> spans, const char* op) {
   size_t row = 0;
-  for (const GradientSpan& span : spans) {
+  for (const RowSpan& span : spans) {
     NS_REQUIRE(span.compact_row == row, kBad, op, ": span starts at compact row ", span.compact_row, ", expected ",
                row);
-    if (modulated && span.num_rows != 0) Need(span.modulation, op, "modulation of a span");
+    if (span.num_rows != 0) Need(span.modulation, op, "modulation of a span");
     row += span.num_rows;
   }
   return row;
 }
 
 // The spans of one sequence must be adjacent: each sequence's gradient is summed by one task.
-void CheckGradients(std::span<const GradientSpan> spans, const char* op) {
+void CheckGradients(std::span<const RowSpan> spans, const char* op) {
   for (size_t i = 0; i < spans.size(); ++i) {
     Need(spans[i].dmodulation, op, "dmodulation of a span");
     if (i == 0 || spans[i].dmodulation == spans[i - 1].dmodulation) continue;
@@ -42,6 +43,25 @@ void CheckGradients(std::span<const GradientSpan> spans, const char* op) {
 void CheckWidth(size_t width, size_t stride, const char* op) {
   AtLeast(width, 1, op, "width");
   AtLeast(stride, width, op, "stride");
+}
+
+void CheckHeads(size_t num_heads, size_t head_dim, size_t qkv_stride, const char* op) {
+  NS_REQUIRE(num_heads >= 1, kBad, op, ": no heads");
+  NS_REQUIRE(head_dim >= 1 && head_dim <= kMaxHeadDim, kBad, op, ": head_dim ", head_dim, ", expected 1..",
+             kMaxHeadDim);
+  NS_REQUIRE(qkv_stride >= 3 * num_heads * head_dim, kBad, op, ": qkv_stride is ", qkv_stride, ", expected at least ",
+             3 * num_heads * head_dim);
+}
+
+void CheckSequences(std::span<const CausalSequence> sequences, const char* op) {
+  for (const CausalSequence& sequence : sequences) {
+    NS_REQUIRE(!sequence.ends.empty(), kBad, op, ": a sequence without rows");
+    size_t previous = 0;
+    for (const size_t end : sequence.ends) {
+      NS_REQUIRE(end > previous, kBad, op, ": ends must ascend; found ", end, " after ", previous);
+      previous = end;
+    }
+  }
 }
 
 }  // namespace
@@ -68,20 +88,10 @@ void CheckWeightGradient(const WeightGradientArgs& args) {
   Need(args.a, kOp, "a");
 }
 
-void CheckNormalizeRows(const NormalizeRowsArgs& args) {
-  constexpr const char* kOp = "normalize rows";
-  CheckWidth(args.width, args.stride, kOp);
-  AtLeast(args.x_stride, args.width, kOp, "x_stride");
-  if (CheckSpans(args.spans, false, kOp) == 0) return;
-  Need(args.normal, kOp, "normal");
-  Need(args.inverse_deviation, kOp, "inverse_deviation");
-  Need(args.x, kOp, "x");
-}
-
 void CheckModulate(const ModulateArgs& args) {
   constexpr const char* kOp = "modulate";
   CheckWidth(args.width, args.stride, kOp);
-  if (CheckSpans(args.spans, true, kOp) == 0) return;
+  if (CheckSpans(args.spans, kOp) == 0) return;
   Need(args.out, kOp, "out");
   Need(args.normal, kOp, "normal");
 }
@@ -90,7 +100,7 @@ void CheckModulatedNormGradient(const ModulatedNormGradientArgs& args) {
   constexpr const char* kOp = "modulated norm gradient";
   CheckWidth(args.width, args.stride, kOp);
   AtLeast(args.x_stride, args.width, kOp, "x_stride");
-  if (CheckSpans(args.spans, true, kOp) == 0) return;
+  if (CheckSpans(args.spans, kOp) == 0) return;
   CheckGradients(args.spans, kOp);
   Need(args.dx, kOp, "dx");
   Need(args.dy, kOp, "dy");
@@ -98,32 +108,15 @@ void CheckModulatedNormGradient(const ModulatedNormGradientArgs& args) {
   Need(args.inverse_deviation, kOp, "inverse_deviation");
 }
 
-void CheckGatedResidual(const GatedResidualArgs& args) {
-  constexpr const char* kOp = "gated residual";
-  CheckWidth(args.width, args.stride, kOp);
-  AtLeast(args.x_stride, args.width, kOp, "x_stride");
-  if (CheckSpans(args.spans, true, kOp) == 0) return;
-  Need(args.x, kOp, "x");
-  Need(args.y, kOp, "y");
-}
-
 void CheckGatedResidualGradient(const GatedResidualGradientArgs& args) {
   constexpr const char* kOp = "gated residual gradient";
   CheckWidth(args.width, args.stride, kOp);
   AtLeast(args.x_stride, args.width, kOp, "x_stride");
-  if (CheckSpans(args.spans, true, kOp) == 0) return;
+  if (CheckSpans(args.spans, kOp) == 0) return;
   CheckGradients(args.spans, kOp);
   Need(args.dy, kOp, "dy");
   Need(args.dx, kOp, "dx");
   Need(args.y, kOp, "y");
-}
-
-void CheckGelu(const GeluArgs& args) {
-  constexpr const char* kOp = "gelu";
-  if (args.num_rows == 0 || args.width == 0) return;
-  AtLeast(args.stride, args.width, kOp, "stride");
-  Need(args.out, kOp, "out");
-  Need(args.u, kOp, "u");
 }
 
 void CheckGeluGradient(const GeluGradientArgs& args) {
@@ -135,20 +128,26 @@ void CheckGeluGradient(const GeluGradientArgs& args) {
   Need(args.u, kOp, "u");
 }
 
-void CheckCrossEntropy(const CrossEntropyArgs& args) {
-  constexpr const char* kOp = "cross entropy";
-  AtLeast(args.codebook_size, 1, kOp, "codebook_size");
-  AtLeast(args.stride, args.codebook_size, kOp, "stride");
-  if (args.num_rows == 0) return;
-  Need(args.logits, kOp, "logits");
-  Need(args.targets, kOp, "targets");
-  Need(args.losses, kOp, "losses");
-  NS_REQUIRE(args.smoothing >= 0 && args.smoothing < 1, kBad, kOp, ": smoothing is ", args.smoothing,
-             ", expected 0 to below 1");
-  for (size_t row = 0; row < args.num_rows; ++row) {
-    NS_REQUIRE(args.targets[row] >= 0 && static_cast<size_t>(args.targets[row]) < args.codebook_size, kBad, kOp,
-               ": target ", args.targets[row], " of row ", row, ", expected 0..", args.codebook_size - 1);
-  }
+void CheckEmbedGradient(const EmbedGradientArgs& args) {
+  constexpr const char* kOp = "embed gradient";
+  CheckWidth(args.width, args.stride, kOp);
+  AtLeast(args.tokens.size(), 1, kOp, "the number of scales");
+  AtLeast(args.num_images, 1, kOp, "the number of images");
+  Need(args.dposition, kOp, "dposition");
+  Need(args.dlevel, kOp, "dlevel");
+  Need(args.dstart_position, kOp, "dstart_position");
+  Need(args.dstarts, kOp, "dstarts");
+  Need(args.dx, kOp, "dx");
+  Need(args.workspace, kOp, "workspace");
+}
+
+void CheckConditionGradient(const ConditionGradientArgs& args) {
+  constexpr const char* kOp = "condition gradient";
+  AtLeast(args.width, 1, kOp, "width");
+  Need(args.dembedding, kOp, "dembedding");
+  Need(args.dstart, kOp, "dstart");
+  Need(args.dvector, kOp, "dvector");
+  Need(args.start, kOp, "start");
 }
 
 void CheckSquaredNorm(const float* values, size_t count) {
@@ -164,6 +163,45 @@ void CheckAdamW(const AdamWArgs& args) {
   Need(args.variance, kOp, "variance");
   NS_REQUIRE(args.correction1 > 0 && args.correction2 > 0, kBad, kOp, ": bias corrections ", args.correction1, " and ",
              args.correction2, ", expected above 0");
+}
+
+void CheckSplitHeadsGradient(const SplitHeadsGradientArgs& args) {
+  constexpr const char* kOp = "split heads gradient";
+  CheckHeads(args.num_heads, args.head_dim, args.qkv_stride, kOp);
+  Need(args.dqkv, kOp, "dqkv");
+  Need(args.qkv, kOp, "qkv");
+  Need(args.inverse_norms, kOp, "inverse_norms");
+  Need(args.head_factor, kOp, "head_factor");
+  Need(args.dhead_factor, kOp, "dhead_factor");
+}
+
+void CheckAttentionGradient(const AttentionGradientArgs& args) {
+  constexpr const char* kOp = "attention gradient";
+  CheckHeads(args.num_heads, args.head_dim, args.qkv_stride, kOp);
+  NS_REQUIRE(args.out_stride >= args.num_heads * args.head_dim, kBad, kOp, ": out_stride is ", args.out_stride,
+             ", expected at least ", args.num_heads * args.head_dim);
+  Need(args.dqkv, kOp, "dqkv");
+  Need(args.dout, kOp, "dout");
+  Need(args.out, kOp, "out");
+  Need(args.log_sums, kOp, "log_sums");
+  Need(args.qkv, kOp, "qkv");
+  CheckSequences(args.sequences, kOp);
+}
+
+void CheckHeadFactors(const HeadFactorArgs& args) {
+  constexpr const char* kOp = "head factors";
+  AtLeast(args.num_heads, 1, kOp, "num_heads");
+  Need(args.head_factor, kOp, "head_factor");
+  Need(args.scale_mul, kOp, "scale_mul");
+}
+
+void CheckHeadFactorsGradient(const HeadFactorGradientArgs& args) {
+  constexpr const char* kOp = "head factors gradient";
+  AtLeast(args.num_heads, 1, kOp, "num_heads");
+  Need(args.dscale_mul, kOp, "dscale_mul");
+  Need(args.dhead_factor, kOp, "dhead_factor");
+  Need(args.head_factor, kOp, "head_factor");
+  Need(args.scale_mul, kOp, "scale_mul");
 }
 
 }  // namespace nextscale

@@ -22,6 +22,11 @@ void CheckPackConv(const TensorView& weights, const std::vector<float>& bias, co
              " biases, expected ", weights.shape[0]);
 }
 
+void CheckCodebook(const std::vector<float>& rows, size_t size, size_t dim) {
+  NS_REQUIRE(size > 0 && dim > 0 && rows.size() == size * dim, ErrorCode::kInvalidArgument, "codebook: ", rows.size(),
+             " numbers for ", size, " codes of ", dim);
+}
+
 void CheckConv(const ConvArgs& args) {
   NS_REQUIRE(args.weights != nullptr, ErrorCode::kInvalidArgument, "conv: weights are missing");
   CheckMap("conv", "in", args.in, args.in_stride, args.weights->cin);
@@ -82,7 +87,8 @@ void CheckNearestCode(const NearestCodeArgs& args) {
 }
 
 void CheckAddCodes(const AddCodesArgs& args) {
-  NS_REQUIRE(args.codebook != nullptr && args.codebook->size > 0, ErrorCode::kInvalidArgument, "add codes: no codebook");
+  NS_REQUIRE(args.codebook != nullptr && args.codebook->size > 0, ErrorCode::kInvalidArgument,
+             "add codes: no codebook");
   NS_REQUIRE(args.f != nullptr && args.tokens != nullptr && args.workspace != nullptr, ErrorCode::kInvalidArgument,
              "add codes: an array is missing");
   NS_REQUIRE(args.in_side > 0 && args.side > 0, ErrorCode::kInvalidArgument, "add codes: empty map");
@@ -97,19 +103,18 @@ void CheckEmbed(const EmbedArgs& args) {
   NS_REQUIRE(args.x != nullptr && args.position != nullptr, ErrorCode::kInvalidArgument, "embed: an array is missing");
   NS_REQUIRE(args.width > 0 && args.stride >= args.width, ErrorCode::kInvalidArgument, "embed: stride ", args.stride,
              " for rows of ", args.width);
-  NS_REQUIRE(args.num_branches == 1 || args.num_branches == 2, ErrorCode::kInvalidArgument, "embed: ",
-             args.num_branches, " branches, expected 1 or 2");
-  if (args.class_embedding == nullptr) return;
-  NS_REQUIRE(args.start != nullptr, ErrorCode::kInvalidArgument, "embed: class_embedding without start");
-  NS_REQUIRE(args.labels.size() == args.num_images * args.num_branches, ErrorCode::kInvalidArgument, "embed: ",
-             args.labels.size(), " labels, expected ", args.num_images * args.num_branches);
+  NS_REQUIRE(args.num_branches == 1 || args.num_branches == 2, ErrorCode::kInvalidArgument,
+             "embed: ", args.num_branches, " branches, expected 1 or 2");
+  if (args.starts == nullptr) return;
+  NS_REQUIRE(args.start_position != nullptr, ErrorCode::kInvalidArgument, "embed: starts without start_position");
+  NS_REQUIRE(args.conditions.size() == args.num_images * args.num_branches, ErrorCode::kInvalidArgument,
+             "embed: ", args.conditions.size(), " conditions, expected ", args.num_images * args.num_branches);
 }
 
-void CheckLabelCondition(const LabelConditionArgs& args) {
-  NS_REQUIRE(args.out != nullptr && args.class_embedding != nullptr, ErrorCode::kInvalidArgument,
-             "label condition: an array is missing");
-  NS_REQUIRE(args.width > 0 && args.out_stride >= args.width, ErrorCode::kInvalidArgument, "label condition: stride ",
-             args.out_stride, " for rows of ", args.width);
+void CheckCondition(const ConditionArgs& args) {
+  NS_REQUIRE(args.start != nullptr && args.vector != nullptr && args.embedding != nullptr, ErrorCode::kInvalidArgument,
+             "condition: an array is missing");
+  NS_REQUIRE(args.width > 0, ErrorCode::kInvalidArgument, "condition: width 0");
 }
 
 void CheckAddOffset(const AddOffsetArgs& args) {

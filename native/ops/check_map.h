@@ -12,6 +12,7 @@
 namespace nextscale {
 
 void CheckPackConv(const TensorView& weights, const std::vector<float>& bias, const char* name);
+void CheckCodebook(const std::vector<float>& rows, size_t size, size_t dim);
 void CheckConv(const ConvArgs& args);
 void CheckConvWorkspace(const ConvArgs& args, size_t needed);  // floats, of arguments that CheckConv has passed
 void CheckGroupNorm(const GroupNormArgs& args);
@@ -21,7 +22,7 @@ void CheckAreaDown(const AreaDownArgs& args);
 void CheckNearestCode(const NearestCodeArgs& args);
 void CheckAddCodes(const AddCodesArgs& args);
 void CheckEmbed(const EmbedArgs& args);
-void CheckLabelCondition(const LabelConditionArgs& args);
+void CheckCondition(const ConditionArgs& args);
 void CheckAddOffset(const AddOffsetArgs& args);
 void CheckImageToMap(const ImageToMapArgs& args);
 void CheckMapToImage(const MapToImageArgs& args);

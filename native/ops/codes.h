@@ -5,7 +5,6 @@
 #include <cstdint>
 #include <vector>
 
-#include "native/ops/context.h"
 #include "native/ops/conv.h"
 #include "native/tensor/buffer.h"
 
@@ -19,8 +18,6 @@ struct Codebook {
   Buffer panels;  // CPU: f32 [ceil(V / panel)][E][panel]; the padding repeats the last code
 };
 
-Codebook MakeCodebook(const std::vector<float>& rows, size_t size, size_t dim);
-
 // f += sign · ((1 − r) · h + r · (conv3x3(h) + bias)), h = bicubic(codebook[tokens]) (reference: models/quant.py,
 // Phi.forward; bicubic as in resample.h). A token below 0 adds what token 0 does.
 struct AddCodesArgs {
@@ -31,10 +28,8 @@ struct AddCodesArgs {
   const PackedConv* residual_conv = nullptr;  // of use kLatent; null: r = 0
   float mix = 0.0f;                           // r
   float sign = 1.0f;
-  float* workspace = nullptr;  // 256-byte aligned, AddCodesWorkspace floats
+  float* workspace = nullptr;  // 256-byte aligned, Backend::AddCodesWorkspace floats
 };
-size_t AddCodesWorkspace(const AddCodesArgs& args);  // reads sizes and weights only
-void AddCodes(Context& context, const AddCodesArgs& args);
 
 // tokens[i] = argmin over v of Σ_e (rows[i, e] − codebook[v, e])², the first minimum. Always in [0, V), also for NaN.
 struct NearestCodeArgs {
@@ -44,6 +39,5 @@ struct NearestCodeArgs {
   size_t num_rows = 0;
   const Codebook* codebook = nullptr;
 };
-void NearestCode(Context& context, const NearestCodeArgs& args);
 
 }  // namespace nextscale

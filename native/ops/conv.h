@@ -8,7 +8,6 @@
 #include <cstddef>
 #include <vector>
 
-#include "native/ops/context.h"
 #include "native/tensor/buffer.h"
 #include "native/tensor/tensor_table.h"
 
@@ -34,9 +33,6 @@ struct PackedConv {
   size_t padded_cout() const { return num_panels() * panel; }
 };
 
-// Packs `weights` (the layout of torch.nn.Conv2d.weight) in parallel. Throws kNotFinite naming the tensor.
-PackedConv PackConv(Context& context, const TensorView& weights, const std::vector<float>& bias, const char* name);
-
 enum class ConvKind {
   kSame,  // stride 1, zero padding 1:            out [height, width]
   kDown,  // stride 2, zero padding (0, 1, 0, 1): out [height / 2, width / 2] (reference: Downsample2x); sides >= 2
@@ -52,7 +48,7 @@ enum class ConvAlgorithm {
 // out = conv3x3(in') + bias (+ residual), in' = in or, with gain, silu(in · gain[c] + shift[c]) (a group norm, see
 // group_norm.h). The result does not depend on the number of threads.
 struct ConvArgs {
-  void* out = nullptr;  // may not alias in
+  void* out = nullptr;            // may not alias in
   DType out_dtype = DType::kF32;  // of out and residual
   size_t out_stride = 0;
   const void* in = nullptr;
@@ -67,7 +63,7 @@ struct ConvArgs {
   const float* shift = nullptr;
   ConvAlgorithm algorithm = ConvAlgorithm::kAuto;
   float* workspace = nullptr;   // as aligned as Backend::Allocate
-  size_t workspace_floats = 0;  // >= ConvWorkspace(args)
+  size_t workspace_floats = 0;  // >= Backend::ConvWorkspace
 
   size_t out_height() const { return OutSide(in_height); }
   size_t out_width() const { return OutSide(in_width); }
@@ -77,10 +73,5 @@ struct ConvArgs {
     return kind == ConvKind::kUp ? 2 * side : kind == ConvKind::kDown ? side / 2 : side;
   }
 };
-
-// Floats of workspace that Conv will need; reads sizes, kind, algorithm and weights only.
-size_t ConvWorkspace(const ConvArgs& args);
-
-void Conv(Context& context, const ConvArgs& args);
 
 }  // namespace nextscale

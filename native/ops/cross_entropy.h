@@ -4,8 +4,6 @@
 #include <cstddef>
 #include <cstdint>
 
-#include "native/ops/context.h"
-
 namespace nextscale {
 
 // losses[r] = −Σ_v t[v] · ln softmax(logits[r])[v], t = (1 − smoothing) at the target + smoothing / V everywhere
@@ -17,11 +15,10 @@ struct CrossEntropyArgs {
   size_t stride = 0;
   size_t num_rows = 0;
   size_t codebook_size = 0;          // V
-  const int32_t* targets = nullptr;  // [M], in [0, V)
+  const int32_t* targets = nullptr;  // [M], in [0, V): else the result is undefined, or refused where the host can look
   float* losses = nullptr;           // [M]
   float smoothing = 0.0f;            // [0, 1)
   float gradient_factor = 0.0f;
 };
-void CrossEntropy(Context& context, const CrossEntropyArgs& args);
 
 }  // namespace nextscale

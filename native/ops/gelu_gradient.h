@@ -1,20 +1,9 @@
-// The tanh form of GELU over rows, as training runs it: the input is kept, the output is made again where it is needed.
+// The way back through the tanh form of GELU: its input was kept, its output is made again.
 #pragma once
 
 #include <cstddef>
 
-#include "native/ops/context.h"
-
 namespace nextscale {
-
-// out = 0.5 u (1 + tanh(√(2/π) (u + 0.044715 u³))). out may be u.
-struct GeluArgs {
-  float* out = nullptr;      // [M, stride]
-  const float* u = nullptr;  // [M, stride]
-  size_t stride = 0;
-  size_t num_rows = 0, width = 0;
-};
-void Gelu(Context& context, const GeluArgs& args);
 
 // du = dout · gelu'(u). du may be dout. With `out`: also out = gelu(u), for the same exponential; out may be u.
 struct GeluGradientArgs {
@@ -25,6 +14,5 @@ struct GeluGradientArgs {
   size_t stride = 0;
   size_t num_rows = 0, width = 0;
 };
-void GeluGradient(Context& context, const GeluGradientArgs& args);
 
 }  // namespace nextscale

@@ -4,7 +4,6 @@
 
 #include <cstddef>
 
-#include "native/ops/context.h"
 #include "native/tensor/dtype.h"
 
 namespace nextscale {
@@ -13,9 +12,9 @@ namespace nextscale {
 // the channel's group (reference: torch.nn.GroupNorm, eps 1e-6). Sums are formed over fixed pieces of the map and
 // merged in order in double precision: the result does not depend on the number of threads.
 struct GroupNormArgs {
-  float* gain = nullptr;     // [MapStride(channels)]; padding is set to 0
-  float* shift = nullptr;    // [MapStride(channels)]
-  const void* x = nullptr;   // map [num_pixels, x_stride]
+  float* gain = nullptr;      // [MapStride(channels)]; padding is set to 0
+  float* shift = nullptr;     // [MapStride(channels)]
+  const void* x = nullptr;    // map [num_pixels, x_stride]
   DType dtype = DType::kF32;  // of x
   size_t x_stride = 0;
   size_t num_pixels = 0;
@@ -24,12 +23,8 @@ struct GroupNormArgs {
   const float* weight = nullptr;  // [channels]
   const float* bias = nullptr;    // [channels]
   double eps = 1e-6;
-  double* workspace = nullptr;  // [GroupNormWorkspace(num_pixels, num_groups)]
+  double* workspace = nullptr;  // [Backend::GroupNormWorkspace(num_pixels, num_groups)]
 };
-
-size_t GroupNormWorkspace(size_t num_pixels, size_t num_groups);  // in doubles
-
-void GroupNorm(Context& context, const GroupNormArgs& args);
 
 // out[p, c] = x[p, c] · gain[c] + shift[c]. out may be x.
 struct NormalizeMapArgs {
@@ -43,6 +38,5 @@ struct NormalizeMapArgs {
   const float* gain = nullptr;   // [MapStride(channels)]
   const float* shift = nullptr;  // [MapStride(channels)]
 };
-void NormalizeMap(Context& context, const NormalizeMapArgs& args);
 
 }  // namespace nextscale

@@ -4,7 +4,6 @@
 #include <cstddef>
 #include <cstdint>
 
-#include "native/ops/context.h"
 #include "native/tensor/dtype.h"
 
 namespace nextscale {
@@ -17,16 +16,14 @@ struct ImageToMapArgs {
   const float* planar = nullptr;  // [channels, pixels]
   size_t num_pixels = 0, channels = 0;
 };
-void ImageToMap(Context& context, const ImageToMapArgs& args);
 
 // v = (clamp(map[p, c], −1, 1) + 1) / 2; planar[c, p] = v, or bytes[p, c] = round(255 v). One of the two is set.
 struct MapToImageArgs {
-  float* planar = nullptr;   // [channels, pixels]
-  uint8_t* bytes = nullptr;  // [pixels, channels]
+  float* planar = nullptr;     // [channels, pixels]
+  uint8_t* bytes = nullptr;    // [pixels, channels]
   const float* map = nullptr;  // [pixels, stride]
   size_t stride = 0;
   size_t num_pixels = 0, channels = 0;
 };
-void MapToImage(Context& context, const MapToImageArgs& args);
 
 }  // namespace nextscale

@@ -8,7 +8,6 @@
 #include <cstddef>
 #include <span>
 
-#include "native/ops/context.h"
 #include "native/ops/rows.h"
 #include "native/tensor/buffer.h"
 #include "native/tensor/tensor_table.h"
@@ -23,10 +22,6 @@ struct PackedMatrix {
   size_t panel = 0;
   Buffer data;
 };
-
-// Packs the row-major [n, k] matrix at `weights` (the layout of torch.nn.Linear.weight). In parallel.
-// Throws kNotFinite naming the first bad element.
-PackedMatrix PackMatrix(Context& context, const TensorView& weights, const char* name);
 
 enum class Epilogue {
   kStore,     // out[i] = y
@@ -43,14 +38,16 @@ struct LinearArgs {
   const void* a = nullptr;  // [M, a_stride >= K]
   DType a_dtype = DType::kF32;
   size_t a_stride = 0;
-  size_t num_rows = 0;        // M
+  size_t num_rows = 0;  // M
   const PackedMatrix* weights = nullptr;
   const float* bias = nullptr;  // [N] or null
   Epilogue epilogue = Epilogue::kStore;
-  std::span<const RowSpan> spans;  // kResidual: covers compact rows 0..M-1 in order
+  std::span<const RowSpan> spans = {};  // kResidual: covers compact rows 0..M-1 in order
   size_t gate_offset = 0;
+  // Kept for a way back (norm.h): a · Wᵀ + bias, what GELU is applied to or the gate multiplies. [M, kept_stride >= N],
+  // with kGelu and kResidual.
+  float* kept = nullptr;
+  size_t kept_stride = 0;
 };
-
-void Linear(Context& context, const LinearArgs& args);
 
 }  // namespace nextscale

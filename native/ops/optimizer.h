@@ -1,15 +1,9 @@
-// AdamW over a run of parameters, and the norm it clips by.
+// AdamW over a run of parameters.
 #pragma once
 
 #include <cstddef>
 
-#include "native/ops/context.h"
-
 namespace nextscale {
-
-// Σ values², in double precision over pieces of fixed size: does not depend on the number of threads. NaN or infinity
-// among the values gives NaN or infinity.
-double SquaredNorm(Context& context, const float* values, size_t count);
 
 // One step (Loshchilov and Hutter, "Decoupled weight decay regularization", as torch.optim.AdamW computes it):
 //   g = gradient_factor · gradient;  w ← w · (1 − learning_rate · weight_decay)
@@ -30,6 +24,5 @@ struct AdamWArgs {
   double correction1 = 1.0, correction2 = 1.0;
   double average_decay = 0.0;
 };
-void AdamW(Context& context, const AdamWArgs& args);
 
 }  // namespace nextscale

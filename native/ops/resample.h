@@ -3,7 +3,6 @@
 
 #include <cstddef>
 
-#include "native/ops/context.h"
 #include "native/tensor/dtype.h"
 
 namespace nextscale {
@@ -20,11 +19,10 @@ struct BicubicArgs {
   size_t in_side = 0;
   size_t channels = 0;
 };
-void Bicubic(Context& context, const BicubicArgs& args);
 
-// f32 maps [B, in_side², in_stride >= channels] → rows [B · out_side², out_stride]: the mean over input pixels floor(i·side/out_side) ..
-// ceil((i+1)·side/out_side) (reference: F.interpolate(mode='area') = adaptive_avg_pool2d). out_side <= in_side;
-// with equal sides it is a copy that changes stride and format.
+// f32 maps [B, in_side², in_stride >= channels] → rows [B · out_side², out_stride]: the mean over input pixels
+// floor(i·side/out_side) .. ceil((i+1)·side/out_side) (reference: F.interpolate(mode='area') = adaptive_avg_pool2d).
+// out_side <= in_side; with equal sides it is a copy that changes stride and format.
 struct AreaDownArgs {
   void* out = nullptr;
   DType out_dtype = DType::kF32;
@@ -36,6 +34,5 @@ struct AreaDownArgs {
   size_t channels = 0;
   size_t num_images = 1;
 };
-void AreaDown(Context& context, const AreaDownArgs& args);
 
 }  // namespace nextscale

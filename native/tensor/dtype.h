@@ -1,4 +1,5 @@
-// Number formats of stored tensors. Activations are always f32; weights and the KV pool may be narrower.
+// Number formats of tensors: of weights as a file has them, of the KV pool, and of the activations between two ops, which
+// each device chooses (Backend::activation_dtype): f32 on the CPU, f32, f16 or bf16 on a GPU.
 #pragma once
 
 #include <cstddef>

@@ -115,7 +115,7 @@ std::shared_ptr<std::byte[]> TensorTable::Scratch(size_t bytes) const {
   return scratch_;
 }
 
-std::vector<float> TensorTable::Floats(const std::string& name, std::initializer_list<size_t> shape) const {
+std::vector<float> TensorTable::Floats(const std::string& name, std::span<const size_t> shape) const {
   const TensorView view = Get(name, shape);
   std::vector<float> values(view.num_elements());
   WidenToFloat(values.data(), view.data, view.dtype, values.size());

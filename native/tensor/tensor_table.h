@@ -75,7 +75,10 @@ class TensorTable {
   size_t Bytes(const std::string& name, std::span<const size_t> shape) const;
 
   // The tensor widened to f32. Throws also when an element is NaN or infinite (kNotFinite, with its index).
-  std::vector<float> Floats(const std::string& name, std::initializer_list<size_t> shape) const;
+  std::vector<float> Floats(const std::string& name, std::span<const size_t> shape) const;
+  std::vector<float> Floats(const std::string& name, std::initializer_list<size_t> shape) const {
+    return Floats(name, std::span(shape.begin(), shape.size()));
+  }
 
  private:
   struct Entry {

@@ -2,100 +2,118 @@
 
 #include <algorithm>
 
-namespace nextscale {
-namespace {
+#include "native/model/modulation.h"
 
-constexpr size_t kPadding = 16;  // floats: one cache line
+namespace nextscale {
 
 // Either takes memory or only counts it, so that the figure cannot differ from what is taken.
-class Planner {
+class Activations::Planner {
  public:
-  explicit Planner(bool counting) : counting_(counting) {}
-  void Take(Buffer& buffer, size_t floats) {
-    bytes_ += floats * sizeof(float);
-    if (!counting_) buffer = Buffer(floats * sizeof(float));
+  // backend null: only counts. num_rows: M.
+  Planner(TrainingBackend* backend, size_t num_rows) : backend_(backend), num_rows_(num_rows) {}
+
+  void Take(Buffer& buffer, size_t numbers) {
+    static_assert(sizeof(float) == sizeof(int32_t));
+    bytes_ += numbers * sizeof(float);
+    if (backend_ != nullptr) buffer = backend_->Allocate(numbers * sizeof(float), "a training pass");
   }
+  void TakeRows(Buffer& buffer, size_t stride) { Take(buffer, num_rows_ * stride); }
   size_t bytes() const { return bytes_; }
 
  private:
-  bool counting_;
-  size_t bytes_ = 0;
+  TrainingBackend* backend_;
+  size_t num_rows_, bytes_ = 0;
 };
 
-struct Sizes {
-  Sizes(const ModelConfig& config, const PassOptions& options)
-      : width(config.transformer.width + kPadding),
-        qkv(3 * config.transformer.width + kPadding),
-        mlp(config.transformer.mlp_width + kPadding),
-        wide(std::max({3 * config.transformer.width, config.transformer.mlp_width, config.tokenizer.codebook_size}) + kPadding),
-        rows(options.micro_batch * config.num_tokens()) {}
-  size_t width, qkv, mlp, wide, rows;
-};
-
-void PlanBlock(Planner& planner, const ModelConfig& config, const Sizes& sizes, BlockActivations& block) {
-  planner.Take(block.normal1, sizes.rows * sizes.width);
-  planner.Take(block.inverse_deviation1, sizes.rows);
-  planner.Take(block.qkv, sizes.rows * sizes.qkv);
-  if (config.transformer.l2_norm) planner.Take(block.inverse_norms, sizes.rows * 2 * config.transformer.num_heads);
-  planner.Take(block.attention, sizes.rows * sizes.width);
-  planner.Take(block.log_sums, sizes.rows * config.transformer.num_heads);
-  planner.Take(block.projected, sizes.rows * sizes.width);
-  planner.Take(block.normal2, sizes.rows * sizes.width);
-  planner.Take(block.inverse_deviation2, sizes.rows);
-  planner.Take(block.hidden, sizes.rows * sizes.mlp);
-  planner.Take(block.out, sizes.rows * sizes.width);
+Activations::Activations(const ModelConfig& config) {
+  constexpr size_t kPadding = 16;  // floats: one cache line
+  const TransformerConfig& transformer = config.transformer;
+  width_stride = transformer.width + kPadding;
+  qkv_stride = 3 * transformer.width + kPadding;
+  mlp_stride = transformer.mlp_width + kPadding;
+  wide_stride = std::max({3 * transformer.width, transformer.mlp_width, config.tokenizer.codebook_size}) + kPadding;
 }
 
-void PlanShared(Planner& planner, const ModelConfig& config, const PassOptions& options, const Sizes& sizes,
-                Activations& plan) {
-  const size_t width = config.transformer.width, images = options.micro_batch;
+void Activations::PlanBlock(Planner& planner, const TransformerConfig& config, Kept& kept) const {
+  planner.TakeRows(kept.normal1, width_stride);
+  planner.TakeRows(kept.inverse_deviation1, 1);
+  planner.TakeRows(kept.qkv, qkv_stride);
+  if (config.l2_norm) planner.TakeRows(kept.inverse_norms, 2 * config.num_heads);
+  planner.TakeRows(kept.attended, width_stride);
+  planner.TakeRows(kept.log_sums, config.num_heads);
+  planner.TakeRows(kept.projected, width_stride);
+  planner.TakeRows(kept.normal2, width_stride);
+  planner.TakeRows(kept.inverse_deviation2, 1);
+  planner.TakeRows(kept.unactivated, mlp_stride);
+  planner.TakeRows(kept.out, width_stride);
+}
+
+void Activations::PlanShared(Planner& planner, const ModelConfig& config, const PassOptions& options) {
+  const TransformerConfig& transformer = config.transformer;
+  const size_t width = transformer.width, images = options.micro_batch;
   if (options.checkpointing) {
-    plan.block_inputs.resize(config.transformer.depth);
-    for (Buffer& input : plan.block_inputs) planner.Take(input, sizes.rows * sizes.width);
+    block_inputs.resize(transformer.depth);
+    for (Buffer& buffer : block_inputs) planner.TakeRows(buffer, width_stride);
   }
-  for (Buffer* buffer : {&plan.x, &plan.dx, &plan.head_normal, &plan.narrow1, &plan.narrow2}) {
-    planner.Take(*buffer, sizes.rows * sizes.width);
-  }
-  planner.Take(plan.head_inverse_deviation, sizes.rows);
-  planner.Take(plan.wide1, sizes.rows * sizes.wide);
-  planner.Take(plan.wide2, sizes.rows * sizes.wide);
-  planner.Take(plan.input, sizes.rows * config.tokenizer.code_dim);
-  planner.Take(plan.losses, sizes.rows);
-  planner.Take(plan.condition, images * width);
-  planner.Take(plan.dcondition, images * width);
-  planner.Take(plan.modulations, images * plan.modulation_stride);
-  planner.Take(plan.dmodulations, images * plan.modulation_stride);
-  if (config.transformer.shared_ada) planner.Take(plan.modulation_sum, images * 6 * width);
-  planner.Take(plan.token_sums, config.num_tokens() * width);
-  planner.Take(plan.qkv_bias_gradient, 3 * width);
-  planner.Take(plan.head_factor_gradient, config.transformer.num_heads);
+  for (Buffer* buffer : {&x, &dx, &head_normal, &narrow1, &narrow2}) planner.TakeRows(*buffer, width_stride);
+  planner.TakeRows(head_inverse_deviation, 1);
+  planner.TakeRows(wide1, wide_stride);
+  planner.TakeRows(wide2, wide_stride);
+  planner.TakeRows(tokens, 1);
+  planner.TakeRows(input, config.tokenizer.code_dim);
+  planner.Take(f_hat, config.side() * config.side() * config.tokenizer.code_dim);
+  planner.TakeRows(losses, 1);
+  planner.Take(dstarts, images * width);
+  planner.Take(dvectors, images * width);
+  planner.Take(dmodulations, images * (transformer.depth * kNumChunks + kNumHeadChunks) * width);
+  if (transformer.shared_ada) planner.Take(dshared, images * kNumChunks * width);
+  planner.Take(token_sums, config.num_tokens() * width);
+  planner.Take(qkv_bias_gradient, 3 * width);
+  planner.Take(head_factor_gradient, transformer.num_heads);
 }
 
-}  // namespace
-
-Activations::Activations(const ModelConfig& config, const PassOptions& options) {
-  const Sizes sizes(config, options);
-  rows = sizes.rows;
-  width_stride = sizes.width;
-  qkv_stride = sizes.qkv;
-  mlp_stride = sizes.mlp;
-  wide_stride = sizes.wide;
-  modulation_stride = (6 * config.transformer.depth + 2) * config.transformer.width;
-  Planner planner(/*counting=*/false);
-  PlanShared(planner, config, options, sizes, *this);
-  blocks_.resize(options.checkpointing ? 1 : config.transformer.depth);
-  for (BlockActivations& block : blocks_) PlanBlock(planner, config, sizes, block);
+Activations::Activations(TrainingBackend& backend, const ModelConfig& config, const PassOptions& options)
+    : Activations(config) {
+  Planner planner(&backend, options.micro_batch * config.num_tokens());
+  PlanShared(planner, config, options);
+  kept_.resize(options.checkpointing ? 1 : config.transformer.depth);
+  for (Kept& kept : kept_) PlanBlock(planner, config.transformer, kept);
 }
 
 size_t Activations::Bytes(const ModelConfig& config, const PassOptions& options) {
-  const Sizes sizes(config, options);
-  Planner block(/*counting=*/true), shared(/*counting=*/true);
-  BlockActivations one;
-  PlanBlock(block, config, sizes, one);
-  Activations plan;
-  plan.modulation_stride = (6 * config.transformer.depth + 2) * config.transformer.width;
-  PlanShared(shared, config, options, sizes, plan);
+  Activations plan(config);
+  const size_t num_rows = options.micro_batch * config.num_tokens();
+  Planner block(nullptr, num_rows), shared(nullptr, num_rows);
+  Kept one;
+  plan.PlanBlock(block, config.transformer, one);
+  plan.PlanShared(shared, config, options);
   return shared.bytes() + (options.checkpointing ? 1 : config.transformer.depth) * block.bytes();
+}
+
+BlockMemory Activations::Block(size_t block_index) const {
+  const Kept& kept = kept_[kept_.size() == 1 ? 0 : block_index];
+  return {.normed = narrow1.data(),
+          .attended = kept.attended.data(),
+          .qkv = kept.qkv.data(),
+          .hidden = wide1.data(),
+          .width_stride = width_stride,
+          .qkv_stride = qkv_stride,
+          .mlp_stride = mlp_stride,
+          .attention_norm = {kept.normal1.as<float>(), kept.inverse_deviation1.as<float>()},
+          .mlp_norm = {kept.normal2.as<float>(), kept.inverse_deviation2.as<float>()},
+          .inverse_norms = kept.inverse_norms.as<float>(),
+          .log_sums = kept.log_sums.as<float>(),
+          .projected = kept.projected.as<float>(),
+          .unactivated = kept.unactivated.as<float>(),
+          .out = kept.out.as<float>()};
+}
+
+HeadMemory Activations::Head() const {
+  return {.normed = narrow1.data(),
+          .width_stride = width_stride,
+          .logits = wide1.as<float>(),
+          .logits_stride = wide_stride,
+          .norm = {head_normal.as<float>(), head_inverse_deviation.as<float>()}};
 }
 
 }  // namespace nextscale

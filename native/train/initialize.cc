@@ -1,9 +1,8 @@
 #include "native/train/initialize.h"
 
-#include <algorithm>
 #include <cmath>
 #include <numbers>
-#include <string_view>
+#include <span>
 
 #include "native/base/rng.h"
 
@@ -20,47 +19,45 @@ float TruncatedNormal(uint64_t seed, uint64_t parameter, uint64_t index) {
   }
 }
 
-void Scale(float* values, size_t count, float factor) {
-  for (size_t i = 0; i < count; ++i) values[i] *= factor;
+void Scale(std::span<float> values, float factor) {
+  for (float& value : values) value *= factor;
 }
 
 // Chunks of width C: the gates come first.
-void ScaleModulation(float* weights, size_t num_gates, size_t num_chunks, size_t chunk) {
-  Scale(weights, num_gates * chunk, 1e-5f);
-  Scale(weights + num_gates * chunk, (num_chunks - num_gates) * chunk, 0.5f);
+void ScaleModulation(std::span<float> weights, size_t num_gates, size_t num_chunks) {
+  const size_t gates = weights.size() / num_chunks * num_gates;
+  Scale(weights.first(gates), 1e-5f);
+  Scale(weights.subspan(gates), 0.5f);
 }
 
 }  // namespace
 
-void Initialize(const ModelConfig& config, const ParameterLayout& layout, uint64_t seed, float* weights) {
-  const size_t width = config.transformer.width;
-  const float deviation = std::sqrt(1.0f / (3.0f * static_cast<float>(width)));
-  for (size_t i = 0; i < layout.all().size(); ++i) {
-    const Parameter& parameter = layout.all()[i];
-    float* const values = weights + parameter.offset;
-    const std::string_view name = parameter.name;
-    if (name.ends_with("bias")) {
-      std::fill_n(values, parameter.count, 0.0f);
-    } else if (name.ends_with("scale_mul_1H11")) {
-      std::fill_n(values, parameter.count, std::log(4.0f));
-    } else {
-      const float factor = name.ends_with("ada_gss") ? 1.0f / std::sqrt(static_cast<float>(width)) : deviation;
-      for (size_t j = 0; j < parameter.count; ++j) values[j] = factor * TruncatedNormal(seed, i, j);
-    }
+std::vector<float> InitialValues(const ModelConfig& config, const TransformerTensors& list, size_t tensor,
+                                 uint64_t seed) {
+  const size_t width = config.transformer.width, count = list.all[tensor].num_elements();
+  const float root = std::sqrt(static_cast<float>(width));
+  const std::optional<size_t> block_index = list.all[tensor].block_index;
+  const BlockTensors* const block = block_index ? &list.blocks[*block_index] : nullptr;
+  const bool is_offset = block != nullptr && config.transformer.shared_ada && tensor == block->ada_offset;
+  if (list.all[tensor].shape.size() == 1) return std::vector<float>(count, 0.0f);  // a bias
+  if (block != nullptr && config.transformer.l2_norm && tensor == block->scale_mul) {
+    return std::vector<float>(count, std::log(4.0f));
   }
-  const float last_layer = 1.0f / std::sqrt(2.0f * static_cast<float>(config.transformer.depth));
-  for (const BlockPlaces& block : layout.blocks) {
-    Scale(weights + block.proj.weight, block.proj.n * block.proj.k, last_layer);
-    Scale(weights + block.fc2.weight, block.fc2.n * block.fc2.k, last_layer);
-    if (config.transformer.shared_ada) {
-      ScaleModulation(weights + block.ada_offset, 2, 6, width);
-    } else {
-      ScaleModulation(weights + block.ada.weight, 2, 6, width * width);
-    }
+  std::vector<float> values(count);
+  const float deviation = is_offset ? 1.0f / root : std::sqrt(1.0f / (3.0f * static_cast<float>(width)));
+  for (size_t i = 0; i < count; ++i) values[i] = deviation * TruncatedNormal(seed, tensor, i);
+  if (is_offset) {
+    ScaleModulation(values, 2, 6);
+  } else if (block != nullptr && !config.transformer.shared_ada && tensor == block->ada.weight) {
+    ScaleModulation(values, 2, 6);
+  } else if (block != nullptr && (tensor == block->proj.weight || tensor == block->fc2.weight)) {
+    Scale(values, 1.0f / std::sqrt(2.0f * static_cast<float>(config.transformer.depth)));
+  } else if (tensor == list.head_ada.weight) {
+    ScaleModulation(values, 0, 2);  // no gates
+  } else if (tensor == list.head.weight) {
+    Scale(values, 0.02f);
   }
-  // The head's modulation has no gates.
-  ScaleModulation(weights + layout.head_ada.weight, 0, 2, width * width);
-  Scale(weights + layout.head.weight, layout.head.n * layout.head.k, 0.02f);
+  return values;
 }
 
 }  // namespace nextscale

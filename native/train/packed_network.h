@@ -1,46 +1,52 @@
-// Every matrix of the transformer in the two orders that a step needs: a · Wᵀ on the way forward, dy · W on the way
-// back.
+// The weights of a step: those of the forward pass, as inference has them, and every matrix once more, transposed, for
+// dy · W on the way back.
 #pragma once
 
 #include <vector>
 
-#include "native/ops/context.h"
-#include "native/ops/linear.h"
+#include "native/model/weights.h"
+#include "native/ops/training_backend.h"
 #include "native/train/parameters.h"
 
 namespace nextscale {
 
-struct PackedLinear {
-  PackedLinear() = default;
-  PackedLinear(const LinearPlace& place, bool needs_backward);
-  void Repack(Context& context, const LinearPlace& place, const float* weights);
-
-  PackedMatrix forward;   // [n, k]
-  PackedMatrix backward;  // [k, n]; empty where the input needs no gradient
+// [k, n] each. word_embed has none: its input needs no gradient.
+struct BackwardBlock {
+  PackedMatrix qkv, proj, fc1, fc2;
+  PackedMatrix ada;  // only without shared modulations
 };
 
-struct PackedBlock {
-  PackedLinear qkv, proj, fc1, fc2, ada;
-  std::vector<float> qkv_bias;     // [3C]: q | 0 | v
-  std::vector<float> head_factor;  // [H]: exp(min(scale_mul, ln 100)); empty without L2 norm
+struct BackwardWeights {
+  PackedMatrix head_ada, head;
+  PackedMatrix shared_ada;  // only with shared modulations
+  std::vector<BackwardBlock> blocks;
 };
 
 class PackedNetwork {
  public:
-  PackedNetwork(const ModelConfig& config, const ParameterLayout& layout);
+  PackedNetwork(TrainingBackend& backend, const ModelConfig& config, const ParameterLayout& layout);
+  static size_t Bytes(const ModelConfig& config);
 
-  // Takes over the run of weights.
-  void Repack(Context& context, const float* weights);
+  // Issues: takes over the run of weights.
+  void Repack(const float* weights);
 
-  PackedLinear word, shared_ada, head_ada, head;
-  std::vector<PackedBlock> blocks;
+  const TransformerWeights& forward() const { return forward_; }
+  const BackwardWeights& backward() const { return backward_; }
 
  private:
+  PackedMatrix Matrix(size_t tensor, bool transposed);
+  Buffer Numbers(size_t tensor);
+  // backward: null where there is none.
+  void MakeLinear(const LinearTensors& tensors, LinearWeights& forward, PackedMatrix* backward);
+  void RepackMatrix(size_t tensor, const float* weights, PackedMatrix& forward, PackedMatrix* backward);
+  void RepackLinear(const LinearTensors& tensors, const float* weights, LinearWeights& forward, PackedMatrix* backward);
+  void CopyNumbers(size_t tensor, const float* weights, float* to);
+
+  TrainingBackend& backend_;
   const ModelConfig& config_;
   const ParameterLayout& layout_;
+  TransformerWeights forward_;
+  BackwardWeights backward_;
 };
-
-// Bytes that a PackedNetwork takes.
-size_t PackedNetworkBytes(const ModelConfig& config);
 
 }  // namespace nextscale

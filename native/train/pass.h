@@ -7,7 +7,10 @@
 #include <atomic>
 #include <cstdint>
 #include <span>
+#include <vector>
 
+#include "native/model/modulation.h"
+#include "native/ops/training_backend.h"
 #include "native/tokenizer/quantizer.h"
 #include "native/train/activations.h"
 #include "native/train/packed_network.h"
@@ -29,46 +32,57 @@ struct PassLoss {
 class Pass {
  public:
   // Throws kAborted from Forward and Backward soon after `stop` was set.
-  Pass(const ModelConfig& config, const ParameterLayout& layout, const SubnetTable& subnets, Quantizer& quantizer,
-       const PassOptions& options, const std::atomic<bool>& stop);
+  Pass(TrainingBackend& backend, const ModelConfig& config, const ParameterLayout& layout, const SubnetTable& subnets,
+       Quantizer& quantizer, const PassOptions& options, const std::atomic<bool>& stop);
+  // All that it takes.
+  static size_t Bytes(const ModelConfig& config, const PassOptions& options);
 
   void SetPlan(std::span<const int32_t> depths) { rows_.SetPlan(depths); }
   bool Runs(size_t block_index) const { return rows_.Runs(block_index); }
 
-  // Runs everything up to the logits, which then stand in logits().
-  void Forward(Context& context, const float* weights, const PackedNetwork& network, const PassInput& input);
+  // Issues everything up to the logits, which then stand in logits().
+  void Forward(const PackedNetwork& network, const PassInput& input);
   // Losses of every token, [images, num_tokens]; turns the logits into their gradient when there is a gradient factor.
-  std::span<const float> Loss(Context& context, const PassInput& input, const PassLoss& loss);
-  // After Forward and Loss with a gradient factor: gradient += that of the pass.
-  void Backward(Context& context, const float* weights, const PackedNetwork& network, const PassInput& input,
-                float* gradient);
+  // Waits. The result is valid until the next call.
+  std::span<const float> Loss(const PassInput& input, const PassLoss& loss);
+  // After Forward and Loss with a gradient factor: gradient += that of the pass. weights: the run that the network was
+  // packed from.
+  void Backward(const PackedNetwork& network, const float* weights, float* gradient);
 
-  const float* logits() const { return memory_.wide1.as<float>(); }  // [rows, logits_stride]
-  size_t logits_stride() const { return memory_.wide_stride; }
+  HeadMemory head() const { return memory_.Head(); }  // logits of every row
 
  private:
-  void TeacherInput(const PassInput& input);
-  void Condition(Context& context, const float* weights, const PackedNetwork& network, const PassInput& input);
-  void Embed(Context& context, const float* weights, const PackedNetwork& network, const PassInput& input);
-  void FillRows(size_t block_index, size_t num_images);
-  void ForwardBlock(Context& context, const float* weights, const PackedNetwork& network, size_t block_index);
-  void Attend(Context& context, const PackedBlock& block, BlockActivations& kept);
-  void FeedForward(Context& context, const float* weights, const PackedNetwork& network, size_t block_index);
-  void ModulateRows(Context& context, const Buffer& normal, size_t gain_chunk, size_t shift_chunk, float* out) const;
+  // Of the pass that runs backward.
+  struct WayBack {
+    const PackedNetwork& network;
+    const float* weights;
+    float* gradient;
+  };
 
-  void BackwardHead(Context& context, const PackedNetwork& network, size_t num_images, float* gradient);
-  void BackwardFeedForward(Context& context, const PackedNetwork& network, size_t block_index, float* gradient);
-  void BackwardAttention(Context& context, const float* weights, const PackedNetwork& network, size_t block_index,
-                         float* gradient);
-  void BackwardEmbed(Context& context, const PassInput& input, float* gradient);
-  void BackwardCondition(Context& context, const float* weights, const PackedNetwork& network, const PassInput& input,
-                         float* gradient);
-  void AddWeightGradient(Context& context, const LinearPlace& place, const float* dy, size_t dy_stride, const float* a,
-                         size_t a_stride, size_t num_rows, float* gradient, float* bias_gradient);
-  float* BlockModulations(size_t block_index) const;
-  float* BlockModulationGradients(size_t block_index) const;
+  void TeacherInput(const PassInput& input);
+  void Embed(const TransformerWeights& weights);
+  void FillRows(size_t block_index);
+  void FillHeadRows();
+  void ForwardBlock(const TransformerWeights& weights, size_t block_index);
+
+  void BackwardHead(const WayBack& way);
+  void BackwardFeedForward(const WayBack& way, size_t block_index);
+  void BackwardAttention(const WayBack& way, size_t block_index);
+  void BackwardEmbed(const WayBack& way);
+  void BackwardConditions(const WayBack& way);
+  // The output of a modulated norm, made again from what it kept.
+  void Modulate(const KeptNorm& norm, size_t gain_chunk, size_t shift_chunk, float* out);
+  void BackwardNorm(const KeptNorm& norm, size_t gain_chunk, size_t shift_chunk, const float* dy);
+  void BackwardGate(const float* y, size_t gate_chunk, float* dy);
+  // out = dy · W of the block's rows; weights: transposed.
+  void BackwardInput(const PackedMatrix& weights, const float* dy, size_t dy_stride, float* out, size_t out_stride);
+  void AddWeightGradient(const WayBack& way, size_t weight, float* dbias, const float* dy, size_t dy_stride,
+                         const float* a, size_t a_stride, size_t num_rows);
+  void Accumulate(float* to, const float* values, size_t count);  // to += values
+  size_t RowBytes() const { return conditions_.size() * schedule_.num_tokens * memory_.width_stride * sizeof(float); }
   void CheckStop() const;
 
+  TrainingBackend& backend_;
   const ModelConfig& config_;
   const ParameterLayout& layout_;
   const ScaleSchedule schedule_;
@@ -78,7 +92,11 @@ class Pass {
   RowLayout rows_;
   BlockRows block_rows_;
   Activations memory_;
-  Buffer f_hat_;  // [P², E]
+  Conditions conditions_;  // one per image
+  Modulations modulations_;
+  std::vector<ConditionSpec> specs_;
+  std::vector<int32_t> condition_of_;  // 0, 1, ..
+  std::vector<float> losses_;
 };
 
 }  // namespace nextscale

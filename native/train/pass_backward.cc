@@ -1,267 +1,257 @@
-// The way back: each function undoes one of pass.cc.
-#include <algorithm>
-#include <cmath>
-
-#include "native/base/error.h"
-#include "native/model/modulation.h"
-#include "native/ops/gelu_gradient.h"
-#include "native/ops/linear_gradient.h"
-#include "native/train/linear_call.h"
+// The way back: each function undoes one part of the way forward.
 #include "native/train/pass.h"
 
 namespace nextscale {
 
-void Pass::Backward(Context& context, const float* weights, const PackedNetwork& network, const PassInput& input,
-                    float* gradient) {
-  const size_t num_images = input.labels.size();
-  const size_t x_floats = num_images * schedule_.num_tokens * memory_.width_stride;
-  std::fill_n(memory_.dx.as<float>(), x_floats, 0.0f);
-  std::fill_n(memory_.dmodulations.as<float>(), num_images * memory_.modulation_stride, 0.0f);
-  BackwardHead(context, network, num_images, gradient);
-  for (size_t block_index = network.blocks.size(); block_index-- > 0;) {
+void Pass::Backward(const PackedNetwork& network, const float* weights, float* gradient) {
+  const WayBack way{network, weights, gradient};
+  backend_.Clear(memory_.dx.data(), RowBytes());
+  backend_.Clear(memory_.dmodulations.data(), conditions_.size() * modulations_.stride() * sizeof(float));
+  BackwardHead(way);
+  for (size_t block_index = network.forward().blocks.size(); block_index-- > 0;) {
     CheckStop();
-    FillRows(block_index, num_images);
+    FillRows(block_index);
     if (block_rows_.num_rows == 0) continue;
     if (options_.checkpointing) {
-      std::copy_n(memory_.block_inputs[block_index].as<float>(), x_floats, memory_.x.as<float>());
-      ForwardBlock(context, weights, network, block_index);
+      backend_.Copy(memory_.x.data(), memory_.block_inputs[block_index].data(), RowBytes());
+      ForwardBlock(network.forward(), block_index);
     }
-    BackwardFeedForward(context, network, block_index, gradient);
-    BackwardAttention(context, weights, network, block_index, gradient);
+    BackwardFeedForward(way, block_index);
+    BackwardAttention(way, block_index);
   }
-  BackwardEmbed(context, input, gradient);
-  BackwardCondition(context, weights, network, input, gradient);
+  BackwardEmbed(way);
+  BackwardConditions(way);
 }
 
-void Pass::AddWeightGradient(Context& context, const LinearPlace& place, const float* dy, size_t dy_stride,
-                             const float* a, size_t a_stride, size_t num_rows, float* gradient, float* bias_gradient) {
-  WeightGradient(context, {.dweights = gradient + place.weight,
-                           .dbias = bias_gradient,
+void Pass::Modulate(const KeptNorm& norm, size_t gain_chunk, size_t shift_chunk, float* out) {
+  backend_.Modulate({.out = out,
+                     .normal = norm.normal,
+                     .stride = memory_.width_stride,
+                     .width = config_.transformer.width,
+                     .spans = block_rows_.spans,
+                     .gain_offset = gain_chunk * config_.transformer.width,
+                     .shift_offset = shift_chunk * config_.transformer.width});
+}
+
+void Pass::BackwardNorm(const KeptNorm& norm, size_t gain_chunk, size_t shift_chunk, const float* dy) {
+  backend_.ModulatedNormGradient({.dx = memory_.dx.as<float>(),
+                                  .x_stride = memory_.width_stride,
+                                  .dy = dy,
+                                  .normal = norm.normal,
+                                  .stride = memory_.width_stride,
+                                  .inverse_deviation = norm.inverse_deviation,
+                                  .width = config_.transformer.width,
+                                  .spans = block_rows_.spans,
+                                  .gain_offset = gain_chunk * config_.transformer.width,
+                                  .shift_offset = shift_chunk * config_.transformer.width});
+}
+
+void Pass::BackwardGate(const float* y, size_t gate_chunk, float* dy) {
+  backend_.GatedResidualGradient({.dy = dy,
+                                  .dx = memory_.dx.as<float>(),
+                                  .x_stride = memory_.width_stride,
+                                  .y = y,
+                                  .stride = memory_.width_stride,
+                                  .width = config_.transformer.width,
+                                  .spans = block_rows_.spans,
+                                  .gate_offset = gate_chunk * config_.transformer.width});
+}
+
+void Pass::BackwardInput(const PackedMatrix& weights, const float* dy, size_t dy_stride, float* out,
+                         size_t out_stride) {
+  backend_.Linear({.out = out,
+                   .out_stride = out_stride,
+                   .a = dy,
+                   .a_stride = dy_stride,
+                   .num_rows = block_rows_.num_rows,
+                   .weights = &weights});
+}
+
+void Pass::AddWeightGradient(const WayBack& way, size_t weight, float* dbias, const float* dy, size_t dy_stride,
+                             const float* a, size_t a_stride, size_t num_rows) {
+  const Parameter& parameter = layout_.all()[weight];
+  backend_.WeightGradient({.dweights = way.gradient + parameter.offset,
+                           .dbias = dbias,
                            .dy = dy,
                            .dy_stride = dy_stride,
                            .a = a,
                            .a_stride = a_stride,
                            .num_rows = num_rows,
-                           .n = place.n,
-                           .k = place.k});
+                           .n = parameter.shape[0],
+                           .k = parameter.shape[1]});
 }
 
-// Finds the gradient of the logits in wide1.
-void Pass::BackwardHead(Context& context, const PackedNetwork& network, size_t num_images, float* gradient) {
-  const size_t num_blocks = network.blocks.size(), stride = memory_.width_stride;
-  rows_.FillAll(num_images, BlockModulations(num_blocks), BlockModulationGradients(num_blocks),
-                memory_.modulation_stride, block_rows_);
-  const float* const dlogits = memory_.wide1.as<float>();
+void Pass::Accumulate(float* to, const float* values, size_t count) {
+  backend_.AddOffset(
+      {.out = to, .out_stride = count, .in = to, .in_stride = count, .offset = values, .num_rows = 1, .width = count});
+}
+
+// Finds the gradient of the logits in their place.
+void Pass::BackwardHead(const WayBack& way) {
+  FillHeadRows();
+  const HeadMemory head = memory_.Head();
+  const LinearTensors& tensors = layout_.tensors().head;
+  const size_t stride = memory_.width_stride;
   float* const a = memory_.narrow1.as<float>();
   float* const da = memory_.narrow2.as<float>();
-  ModulateRows(context, memory_.head_normal, 0, 1, a);
-  AddWeightGradient(context, layout_.head, dlogits, memory_.wide_stride, a, stride, block_rows_.num_rows, gradient,
-                    gradient + layout_.head.bias);
-  Linear(context,
-         LinearCall(network.head.backward, nullptr, dlogits, memory_.wide_stride, block_rows_.num_rows, da, stride));
-  ModulatedNormGradient(context, {.dx = memory_.dx.as<float>(),
-                                  .x_stride = stride,
-                                  .dy = da,
-                                  .normal = memory_.head_normal.as<float>(),
-                                  .stride = stride,
-                                  .inverse_deviation = memory_.head_inverse_deviation.as<float>(),
-                                  .width = config_.transformer.width,
-                                  .spans = block_rows_.spans,
-                                  .gain_offset = 0,
-                                  .shift_offset = config_.transformer.width});
+  Modulate(head.norm, kHeadGain, kHeadShift, a);
+  AddWeightGradient(way, tensors.weight, way.gradient + layout_.offset(tensors.bias), head.logits, head.logits_stride,
+                    a, stride, block_rows_.num_rows);
+  BackwardInput(way.network.backward().head, head.logits, head.logits_stride, da, stride);
+  BackwardNorm(head.norm, kHeadGain, kHeadShift, da);
 }
 
-void Pass::BackwardFeedForward(Context& context, const PackedNetwork& network, size_t block_index, float* gradient) {
-  const size_t width = config_.transformer.width, stride = memory_.width_stride, mlp_stride = memory_.mlp_stride;
-  const size_t num_rows = block_rows_.num_rows;
-  const PackedBlock& block = network.blocks[block_index];
-  const BlockPlaces& places = layout_.blocks[block_index];
-  BlockActivations& kept = memory_.Block(block_index);
+void Pass::BackwardFeedForward(const WayBack& way, size_t block_index) {
+  const size_t stride = memory_.width_stride, mlp_stride = memory_.mlp_stride, num_rows = block_rows_.num_rows;
+  const BackwardBlock& block = way.network.backward().blocks[block_index];
+  const BlockTensors& tensors = layout_.tensors().blocks[block_index];
+  const BlockMemory kept = memory_.Block(block_index);
   float* const dy = memory_.narrow1.as<float>();
   float* const a = memory_.narrow2.as<float>();
   float* const dh = memory_.wide1.as<float>();
   float* const h = memory_.wide2.as<float>();
 
-  GatedResidualGradient(context, {.dy = dy,
-                                  .dx = memory_.dx.as<float>(),
-                                  .x_stride = stride,
-                                  .y = kept.out.as<float>(),
-                                  .stride = stride,
-                                  .width = width,
-                                  .spans = block_rows_.spans,
-                                  .gate_offset = kMlpGate * width});
-  Linear(context, LinearCall(block.fc2.backward, nullptr, dy, stride, num_rows, dh, mlp_stride));
-  GeluGradient(context, {.du = dh,
+  BackwardGate(kept.out, kMlpGate, dy);
+  BackwardInput(block.fc2, dy, stride, dh, mlp_stride);
+  backend_.GeluGradient({.du = dh,
                          .dout = dh,
-                         .u = kept.hidden.as<float>(),
+                         .u = kept.unactivated,
                          .out = h,
                          .stride = mlp_stride,
                          .num_rows = num_rows,
                          .width = config_.transformer.mlp_width});
-  AddWeightGradient(context, places.fc2, dy, stride, h, mlp_stride, num_rows, gradient, gradient + places.fc2.bias);
-  ModulateRows(context, kept.normal2, kMlpGain, kMlpShift, a);
-  AddWeightGradient(context, places.fc1, dh, mlp_stride, a, stride, num_rows, gradient, gradient + places.fc1.bias);
-  Linear(context, LinearCall(block.fc1.backward, nullptr, dh, mlp_stride, num_rows, dy, stride));
-  ModulatedNormGradient(context, {.dx = memory_.dx.as<float>(),
-                                  .x_stride = stride,
-                                  .dy = dy,
-                                  .normal = kept.normal2.as<float>(),
-                                  .stride = stride,
-                                  .inverse_deviation = kept.inverse_deviation2.as<float>(),
-                                  .width = width,
-                                  .spans = block_rows_.spans,
-                                  .gain_offset = kMlpGain * width,
-                                  .shift_offset = kMlpShift * width});
+  AddWeightGradient(way, tensors.fc2.weight, way.gradient + layout_.offset(tensors.fc2.bias), dy, stride, h, mlp_stride,
+                    num_rows);
+  Modulate(kept.mlp_norm, kMlpGain, kMlpShift, a);
+  AddWeightGradient(way, tensors.fc1.weight, way.gradient + layout_.offset(tensors.fc1.bias), dh, mlp_stride, a, stride,
+                    num_rows);
+  BackwardInput(block.fc1, dh, mlp_stride, dy, stride);
+  BackwardNorm(kept.mlp_norm, kMlpGain, kMlpShift, dy);
 }
 
-void Pass::BackwardAttention(Context& context, const float* weights, const PackedNetwork& network, size_t block_index,
-                             float* gradient) {
-  const size_t width = config_.transformer.width, stride = memory_.width_stride, num_rows = block_rows_.num_rows;
-  const size_t num_heads = config_.transformer.num_heads, head_dim = width / num_heads;
-  const PackedBlock& block = network.blocks[block_index];
-  const BlockPlaces& places = layout_.blocks[block_index];
-  BlockActivations& kept = memory_.Block(block_index);
+void Pass::BackwardAttention(const WayBack& way, size_t block_index) {
+  const TransformerConfig& config = config_.transformer;
+  const size_t width = config.width, stride = memory_.width_stride, qkv_stride = memory_.qkv_stride;
+  const size_t num_rows = block_rows_.num_rows, num_heads = config.num_heads, head_dim = width / num_heads;
+  const BackwardBlock& block = way.network.backward().blocks[block_index];
+  const BlockTensors& tensors = layout_.tensors().blocks[block_index];
+  const BlockMemory kept = memory_.Block(block_index);
+  const float* const attended = static_cast<const float*>(kept.attended);
+  const float* const qkv = static_cast<const float*>(kept.qkv);
   float* const dy = memory_.narrow1.as<float>();
-  float* const dattention = memory_.narrow2.as<float>();
+  float* const dattended = memory_.narrow2.as<float>();
   float* const dqkv = memory_.wide1.as<float>();
 
-  GatedResidualGradient(context, {.dy = dy,
-                                  .dx = memory_.dx.as<float>(),
-                                  .x_stride = stride,
-                                  .y = kept.projected.as<float>(),
-                                  .stride = stride,
-                                  .width = width,
-                                  .spans = block_rows_.spans,
-                                  .gate_offset = kAttentionGate * width});
-  AddWeightGradient(context, places.proj, dy, stride, kept.attention.as<float>(), stride, num_rows, gradient,
-                    gradient + places.proj.bias);
-  Linear(context, LinearCall(block.proj.backward, nullptr, dy, stride, num_rows, dattention, stride));
-  CausalAttentionGradient(context, {.dqkv = dqkv,
-                                    .dout = dattention,
-                                    .out = kept.attention.as<float>(),
-                                    .out_stride = stride,
-                                    .log_sums = kept.log_sums.as<float>(),
-                                    .qkv = kept.qkv.as<float>(),
-                                    .qkv_stride = memory_.qkv_stride,
-                                    .num_heads = num_heads,
-                                    .head_dim = head_dim,
-                                    .softmax_factor = SoftmaxFactor(config_.transformer),
-                                    .sequences = block_rows_.sequences});
-  if (config_.transformer.l2_norm) {
+  BackwardGate(kept.projected, kAttentionGate, dy);
+  AddWeightGradient(way, tensors.proj.weight, way.gradient + layout_.offset(tensors.proj.bias), dy, stride, attended,
+                    stride, num_rows);
+  BackwardInput(block.proj, dy, stride, dattended, stride);
+  backend_.AttentionGradient({.dqkv = dqkv,
+                              .dout = dattended,
+                              .out = attended,
+                              .out_stride = stride,
+                              .log_sums = kept.log_sums,
+                              .qkv = qkv,
+                              .qkv_stride = qkv_stride,
+                              .num_heads = num_heads,
+                              .head_dim = head_dim,
+                              .softmax_factor = SoftmaxFactor(config),
+                              .sequences = block_rows_.sequences});
+  if (config.l2_norm) {
+    const float* const head_factor = way.network.forward().blocks[block_index].head_factor.as<float>();
     float* const dfactor = memory_.head_factor_gradient.as<float>();
-    std::fill_n(dfactor, num_heads, 0.0f);
-    NormalizeHeadsGradient(context, {.dqkv = dqkv,
-                                     .qkv = kept.qkv.as<float>(),
-                                     .qkv_stride = memory_.qkv_stride,
-                                     .inverse_norms = kept.inverse_norms.as<float>(),
-                                     .num_rows = num_rows,
-                                     .num_heads = num_heads,
-                                     .head_dim = head_dim,
-                                     .head_factor = block.head_factor.data(),
-                                     .dhead_factor = dfactor});
-    const float limit = std::log(100.0f);
-    for (size_t h = 0; h < num_heads; ++h) {  // factor = exp(min(scale_mul, limit))
-      if (weights[places.scale_mul + h] <= limit) gradient[places.scale_mul + h] += dfactor[h] * block.head_factor[h];
-    }
+    backend_.Clear(dfactor, num_heads * sizeof(float));
+    backend_.SplitHeadsGradient({.dqkv = dqkv,
+                                 .qkv = qkv,
+                                 .qkv_stride = qkv_stride,
+                                 .inverse_norms = kept.inverse_norms,
+                                 .num_rows = num_rows,
+                                 .num_heads = num_heads,
+                                 .head_dim = head_dim,
+                                 .head_factor = head_factor,
+                                 .dhead_factor = dfactor});
+    backend_.HeadFactorsGradient({.dscale_mul = way.gradient + layout_.offset(tensors.scale_mul),
+                                  .dhead_factor = dfactor,
+                                  .head_factor = head_factor,
+                                  .scale_mul = way.weights + layout_.offset(tensors.scale_mul),
+                                  .num_heads = num_heads});
   }
   float* const a = memory_.narrow1.as<float>();
   float* const dbias = memory_.qkv_bias_gradient.as<float>();
-  std::fill_n(dbias, 3 * width, 0.0f);
-  ModulateRows(context, kept.normal1, kAttentionGain, kAttentionShift, a);
-  AddWeightGradient(context, places.qkv, dqkv, memory_.qkv_stride, a, stride, num_rows, gradient, dbias);
-  for (size_t c = 0; c < width; ++c) {
-    gradient[places.q_bias + c] += dbias[c];
-    gradient[places.v_bias + c] += dbias[2 * width + c];
-  }
+  backend_.Clear(dbias, 3 * width * sizeof(float));
+  Modulate(kept.attention_norm, kAttentionGain, kAttentionShift, a);
+  AddWeightGradient(way, tensors.qkv, dbias, dqkv, qkv_stride, a, stride, num_rows);
+  Accumulate(way.gradient + layout_.offset(tensors.q_bias), dbias, width);
+  Accumulate(way.gradient + layout_.offset(tensors.v_bias), dbias + 2 * width, width);
   float* const da = memory_.narrow2.as<float>();
-  Linear(context, LinearCall(block.qkv.backward, nullptr, dqkv, memory_.qkv_stride, num_rows, da, stride));
-  ModulatedNormGradient(context, {.dx = memory_.dx.as<float>(),
-                                  .x_stride = stride,
-                                  .dy = da,
-                                  .normal = kept.normal1.as<float>(),
-                                  .stride = stride,
-                                  .inverse_deviation = kept.inverse_deviation1.as<float>(),
-                                  .width = width,
-                                  .spans = block_rows_.spans,
-                                  .gain_offset = kAttentionGain * width,
-                                  .shift_offset = kAttentionShift * width});
+  BackwardInput(block.qkv, dqkv, qkv_stride, da, stride);
+  BackwardNorm(kept.attention_norm, kAttentionGain, kAttentionShift, da);
 }
 
-void Pass::BackwardEmbed(Context& context, const PassInput& input, float* gradient) {
-  const size_t width = config_.transformer.width, num_tokens = schedule_.num_tokens, first_tokens = schedule_.tokens[0];
-  const size_t num_images = input.labels.size(), stride = memory_.width_stride;
-  const float* const dx = memory_.dx.as<float>();
-  float* const sums = memory_.token_sums.as<float>();  // [num_tokens, C]: over images
-  context.pool().ParallelFor(num_tokens, [&](size_t token, size_t) {
-    float* const sum = sums + token * width;
-    float* const position = gradient + layout_.position + token * width;
-    std::copy_n(dx + token * stride, width, sum);
-    for (size_t image = 1; image < num_images; ++image) {
-      const float* row = dx + (image * num_tokens + token) * stride;
-      for (size_t c = 0; c < width; ++c) sum[c] += row[c];
-    }
-    for (size_t c = 0; c < width; ++c) position[c] += sum[c];
-  });
-  context.pool().ParallelFor(schedule_.num_scales(), [&](size_t k, size_t) {
-    float* const level = gradient + layout_.level + k * width;
-    for (size_t token = schedule_.offsets[k]; token < schedule_.offsets[k] + schedule_.tokens[k]; ++token) {
-      for (size_t c = 0; c < width; ++c) level[c] += sums[token * width + c];
-    }
-  });
-  for (size_t i = 0; i < first_tokens * width; ++i) gradient[layout_.start_position + i] += sums[i];
-  for (size_t image = 0; image < num_images; ++image) {
-    float* const label = gradient + layout_.class_embedding + static_cast<size_t>(input.labels[image]) * width;
-    const float* const image_rows = dx + image * num_tokens * stride;
-    for (size_t token = 0; token < first_tokens; ++token) {
-      for (size_t c = 0; c < width; ++c) label[c] += image_rows[token * stride + c];
-    }
-    // word_embed sees every scale but the first.
-    if (num_tokens == first_tokens) continue;
-    AddWeightGradient(context, layout_.word, image_rows + first_tokens * stride, stride,
-                      memory_.input.as<float>() + (image * num_tokens + first_tokens) * config_.tokenizer.code_dim,
-                      config_.tokenizer.code_dim, num_tokens - first_tokens, gradient, gradient + layout_.word.bias);
+void Pass::BackwardEmbed(const WayBack& way) {
+  const TransformerTensors& list = layout_.tensors();
+  const size_t num_tokens = schedule_.num_tokens, first_tokens = schedule_.tokens[0];
+  const size_t stride = memory_.width_stride, code_dim = config_.tokenizer.code_dim;
+  backend_.EmbedGradient({.dposition = way.gradient + layout_.offset(list.position),
+                          .dlevel = way.gradient + layout_.offset(list.level),
+                          .dstart_position = way.gradient + layout_.offset(list.start_position),
+                          .dstarts = memory_.dstarts.as<float>(),
+                          .dx = memory_.dx.as<float>(),
+                          .stride = stride,
+                          .width = config_.transformer.width,
+                          .num_images = conditions_.size(),
+                          .tokens = schedule_.tokens,
+                          .workspace = memory_.token_sums.as<float>()});
+  if (num_tokens == first_tokens) return;
+  // word_embed sees every scale but the first.
+  for (size_t image = 0; image < conditions_.size(); ++image) {
+    const size_t row = image * num_tokens + first_tokens;
+    AddWeightGradient(way, list.word.weight, way.gradient + layout_.offset(list.word.bias),
+                      memory_.dx.as<float>() + row * stride, stride, memory_.input.as<float>() + row * code_dim,
+                      code_dim, num_tokens - first_tokens);
   }
 }
 
-// From the modulations back to the label.
-void Pass::BackwardCondition(Context& context, const float* weights, const PackedNetwork& network,
-                             const PassInput& input, float* gradient) {
-  const size_t width = config_.transformer.width, chunks = kNumChunks * width, num_images = input.labels.size();
-  const size_t stride = memory_.modulation_stride, num_blocks = layout_.blocks.size();
-  const float* const condition = memory_.condition.as<float>();
-  float* const dcondition = memory_.dcondition.as<float>();
-  std::fill_n(dcondition, num_images * width, 0.0f);
-  const RowSpan span{.compact_row = 0, .x_row = 0, .num_rows = num_images, .modulation = nullptr};
-  const auto back = [&](const PackedLinear& layer, const LinearPlace& place, const float* dy, size_t dy_stride) {
-    AddWeightGradient(context, place, dy, dy_stride, condition, width, num_images, gradient, gradient + place.bias);
-    LinearArgs add = LinearCall(layer.backward, nullptr, dy, dy_stride, num_images, dcondition, width);
-    add.epilogue = Epilogue::kResidual;
-    add.spans = {&span, 1};
-    Linear(context, add);
+// From the modulations back to the conditions, and from these to the class embedding.
+void Pass::BackwardConditions(const WayBack& way) {
+  const TransformerTensors& list = layout_.tensors();
+  const BackwardWeights& backward = way.network.backward();
+  const size_t width = config_.transformer.width, chunks = kNumChunks * width, num_images = conditions_.size();
+  const size_t stride = modulations_.stride();
+  float* const dvectors = memory_.dvectors.as<float>();
+  backend_.Clear(dvectors, num_images * width * sizeof(float));
+  const RowSpan all{.num_rows = num_images};
+  const auto back = [&](const LinearTensors& tensors, const PackedMatrix& weights, const float* dy, size_t dy_stride) {
+    AddWeightGradient(way, tensors.weight, way.gradient + layout_.offset(tensors.bias), dy, dy_stride,
+                      static_cast<const float*>(conditions_.vectors()), width, num_images);
+    backend_.Linear({.out = dvectors,
+                     .out_stride = width,
+                     .a = dy,
+                     .a_stride = dy_stride,
+                     .num_rows = num_images,
+                     .weights = &weights,
+                     .epilogue = Epilogue::kResidual,
+                     .spans = {&all, 1}});
   };
-  float* const sum = memory_.modulation_sum.as<float>();
-  if (config_.transformer.shared_ada) std::fill_n(sum, num_images * chunks, 0.0f);
-  for (size_t block_index = 0; block_index < num_blocks; ++block_index) {
+  const bool shared = list.shared_ada.has_value();
+  float* const dshared = memory_.dshared.as<float>();
+  if (shared) backend_.Clear(dshared, num_images * chunks * sizeof(float));
+  for (size_t block_index = 0; block_index < list.blocks.size(); ++block_index) {
     if (!rows_.Runs(block_index)) continue;
-    const BlockPlaces& places = layout_.blocks[block_index];
-    const float* const dmodulation = BlockModulationGradients(block_index);
-    if (!config_.transformer.shared_ada) {
-      back(network.blocks[block_index].ada, places.ada, dmodulation, stride);
+    const float* const dblock = memory_.dmodulations.as<float>() + block_index * chunks;
+    if (!shared) {
+      back(list.blocks[block_index].ada, backward.blocks[block_index].ada, dblock, stride);
       continue;
     }
-    for (size_t i = 0; i < num_images * chunks; ++i) {
-      const float value = dmodulation[i / chunks * stride + i % chunks];
-      sum[i] += value;
-      gradient[places.ada_offset + i % chunks] += value;
+    for (size_t image = 0; image < num_images; ++image) {
+      Accumulate(dshared + image * chunks, dblock + image * stride, chunks);
+      Accumulate(way.gradient + layout_.offset(list.blocks[block_index].ada_offset), dblock + image * stride, chunks);
     }
   }
-  if (config_.transformer.shared_ada) back(network.shared_ada, layout_.shared_ada, sum, chunks);
-  back(network.head_ada, layout_.head_ada, BlockModulationGradients(num_blocks), stride);
-  for (size_t i = 0; i < num_images * width; ++i) {  // silu'(e) = σ (1 + e (1 − σ))
-    const size_t place = layout_.class_embedding + static_cast<size_t>(input.labels[i / width]) * width + i % width;
-    const float e = weights[place], sigmoid = 1.0f / (1.0f + std::exp(-e));
-    gradient[place] += dcondition[i] * sigmoid * (1.0f + e * (1.0f - sigmoid));
-  }
+  if (shared) back(*list.shared_ada, backward.shared_ada, dshared, chunks);
+  back(list.head_ada, backward.head_ada, memory_.dmodulations.as<float>() + list.blocks.size() * chunks, stride);
+  conditions_.AddGradient(backend_, memory_.dstarts.as<float>(), dvectors,
+                          way.gradient + layout_.offset(list.class_embedding));
 }
 
 }  // namespace nextscale

@@ -6,6 +6,7 @@ namespace nextscale {
 
 BlockRows::BlockRows(size_t num_scales, size_t max_images) {
   spans.reserve(max_images * num_scales);
+  attention.reserve(max_images * num_scales);
   sequences.reserve(max_images);
   ends.reserve(num_scales);
 }
@@ -28,21 +29,19 @@ bool RowLayout::Runs(size_t block_index) const {
          first + static_cast<std::ptrdiff_t>(schedule_.num_scales());
 }
 
-void RowLayout::Fill(size_t block_index, size_t num_images, const float* modulations, float* dmodulations,
-                     size_t stride, BlockRows& rows) const {
+void RowLayout::Fill(size_t block_index, size_t num_images, const RowTargets& targets, BlockRows& rows) const {
   const uint8_t* const runs = runs_.data() + block_index * schedule_.num_scales();
-  FillWhere([&](size_t k) { return runs[k] != 0; }, num_images, modulations, dmodulations, stride, rows);
+  FillWhere([&](size_t k) { return runs[k] != 0; }, num_images, targets, rows);
 }
 
-void RowLayout::FillAll(size_t num_images, const float* modulations, float* dmodulations, size_t stride,
-                        BlockRows& rows) const {
-  FillWhere([](size_t) { return true; }, num_images, modulations, dmodulations, stride, rows);
+void RowLayout::FillAll(size_t num_images, const RowTargets& targets, BlockRows& rows) const {
+  FillWhere([](size_t) { return true; }, num_images, targets, rows);
 }
 
 template <typename RunsScale>
-void RowLayout::FillWhere(const RunsScale& runs, size_t num_images, const float* modulations, float* dmodulations,
-                          size_t stride, BlockRows& rows) const {
+void RowLayout::FillWhere(const RunsScale& runs, size_t num_images, const RowTargets& targets, BlockRows& rows) const {
   rows.spans.clear();
+  rows.attention.clear();
   rows.sequences.clear();
   rows.ends.clear();
   size_t image_rows = 0;
@@ -52,20 +51,30 @@ void RowLayout::FillWhere(const RunsScale& runs, size_t num_images, const float*
   rows.num_rows = num_images * image_rows;
   if (image_rows == 0) return;
   for (size_t image = 0; image < num_images; ++image) {
-    size_t compact_row = image * image_rows;
-    rows.sequences.push_back({.first_row = compact_row, .ends = rows.ends});
+    const size_t first_row = image * image_rows, modulation = image * targets.modulation_stride;
+    rows.sequences.push_back({.first_row = first_row, .ends = rows.ends});
+    size_t row = 0;  // of the image
     for (size_t k = 0; k < schedule_.num_scales(); ++k) {
       if (!runs(k)) continue;
+      const size_t num_rows = schedule_.tokens[k];
       if (k > 0 && runs(k - 1)) {
-        rows.spans.back().num_rows += schedule_.tokens[k];
+        rows.spans.back().num_rows += num_rows;
       } else {
-        rows.spans.push_back({.compact_row = compact_row,
+        rows.spans.push_back({.compact_row = first_row + row,
                               .x_row = image * schedule_.num_tokens + schedule_.offsets[k],
-                              .num_rows = schedule_.tokens[k],
-                              .modulation = modulations + image * stride,
-                              .dmodulation = dmodulations == nullptr ? nullptr : dmodulations + image * stride});
+                              .num_rows = num_rows,
+                              .modulation = targets.modulations + modulation,
+                              .dmodulation = targets.dmodulations + modulation});
       }
-      compact_row += schedule_.tokens[k];
+      if (targets.qkv != nullptr) {
+        AttentionSequence& sequence = rows.attention.emplace_back();
+        sequence.compact_row = first_row + row;
+        sequence.num_rows = num_rows;
+        sequence.kv.tail = reinterpret_cast<std::byte*>(targets.qkv + first_row * targets.qkv_stride + targets.width);
+        sequence.kv.tail_rows = row + num_rows;
+        sequence.kv.tail_stride = targets.qkv_stride;
+      }
+      row += num_rows;
     }
   }
 }

@@ -8,10 +8,11 @@
 #include <span>
 #include <vector>
 
-#include "native/tokenizer/scale_schedule.h"
 #include "native/model/subnet.h"
+#include "native/ops/attention.h"
 #include "native/ops/attention_gradient.h"
-#include "native/ops/norm_gradient.h"
+#include "native/ops/rows.h"
+#include "native/tokenizer/scale_schedule.h"
 
 namespace nextscale {
 
@@ -19,10 +20,20 @@ namespace nextscale {
 struct BlockRows {
   BlockRows(size_t num_scales, size_t max_images);
 
-  std::vector<GradientSpan> spans;        // image after image; one per run of neighbouring scales
-  std::vector<CausalSequence> sequences;  // image after image; they share `ends`
-  std::vector<size_t> ends;               // rows of one image up to the end of each of its scales
-  size_t num_rows = 0;                    // of all images
+  std::vector<RowSpan> spans;                // image after image; one per run of neighbouring scales
+  std::vector<AttentionSequence> attention;  // one per image and scale: its keys are the rows up to its end
+  std::vector<CausalSequence> sequences;     // image after image; they share `ends`
+  std::vector<size_t> ends;                  // rows of one image up to the end of each of its scales
+  size_t num_rows = 0;                       // of all images
+};
+
+// What the rows of a block point into.
+struct RowTargets {
+  const float* modulations = nullptr;  // the block's vector of image i begins at i · modulation_stride
+  float* dmodulations = nullptr;       // likewise
+  size_t modulation_stride = 0;
+  float* qkv = nullptr;  // [M, qkv_stride]: keys and values stay there; null where there is no attention
+  size_t qkv_stride = 0, width = 0;
 };
 
 class RowLayout {
@@ -34,17 +45,13 @@ class RowLayout {
   // Whether any scale runs the block.
   bool Runs(size_t block_index) const;
 
-  // modulations [num_images, stride]: the block's vector of image i begins at i · stride; dmodulations (or null)
-  // likewise.
-  void Fill(size_t block_index, size_t num_images, const float* modulations, float* dmodulations, size_t stride,
-            BlockRows& rows) const;
+  void Fill(size_t block_index, size_t num_images, const RowTargets& targets, BlockRows& rows) const;
   // The same for what runs at every scale: the head.
-  void FillAll(size_t num_images, const float* modulations, float* dmodulations, size_t stride, BlockRows& rows) const;
+  void FillAll(size_t num_images, const RowTargets& targets, BlockRows& rows) const;
 
  private:
   template <typename RunsScale>
-  void FillWhere(const RunsScale& runs, size_t num_images, const float* modulations, float* dmodulations, size_t stride,
-                 BlockRows& rows) const;
+  void FillWhere(const RunsScale& runs, size_t num_images, const RowTargets& targets, BlockRows& rows) const;
 
   const ScaleSchedule& schedule_;
   const SubnetTable& subnets_;

@@ -6,54 +6,42 @@
 #include <mutex>
 #include <string>
 
-#include "native/backend/cpu/cpu_backend.h"
 #include "native/base/error.h"
-#include "native/ops/optimizer.h"
 #include "native/train/initialize.h"
 #include "native/train/pass.h"
 
 namespace nextscale {
 
 struct Trainer::Impl {
-  Impl(const ModelConfig& model_config, const TensorTable& tensors, const TrainerOptions& trainer_options)
-      : config(model_config),
+  Impl(std::unique_ptr<TrainingBackend> training_backend, const ModelConfig& model_config, const TensorTable& tensors,
+       const TrainerOptions& trainer_options)
+      : backend((RequireTrainingOps(*training_backend), std::move(training_backend))),
+        config(model_config),
         options(trainer_options),
         schedule(config.tokenizer.sides),
         layout(config),
         subnets(config.transformer.depth, options.strategy),
-        backend(options.threads),
-        context(backend.context()),
-        quantizer(backend, config.tokenizer, tensors),
-        network(config, layout),
-        pass(config, layout, subnets, quantizer,
+        quantizer(*backend, config.tokenizer, tensors),
+        network(*backend, config, layout),
+        pass(*backend, config, layout, subnets, quantizer,
              {.micro_batch = options.micro_batch, .checkpointing = options.checkpointing}, stop),
-        weights(Bytes()),
-        gradient(Bytes()),
-        mean(Bytes()),
-        variance(Bytes()),
-        average(options.average ? Buffer(Bytes()) : Buffer()) {
-    if (options.initial_seed.has_value()) {
-      Initialize(config, layout, *options.initial_seed, weights.as<float>());
-    } else {
-      Load(tensors);
+        weights(Run()),
+        gradient(Run()),
+        mean(Run()),
+        variance(Run()),
+        average(options.average ? Run() : Buffer()) {
+    std::vector<float> values;
+    for (size_t i = 0; i < layout.all().size(); ++i) {
+      values = options.initial_seed.has_value() ? InitialValues(config, layout.tensors(), i, *options.initial_seed)
+                                                : tensors.Floats(layout.all()[i].file_name(), layout.all()[i].shape);
+      backend->Upload(weights.as<float>() + layout.offset(i), values.data(), values.size() * sizeof(float));
     }
-    if (options.average) std::copy_n(weights.as<float>(), layout.size(), average.as<float>());
+    if (options.average) backend->Copy(average.data(), weights.data(), Bytes());
+    backend->Wait();
   }
 
   size_t Bytes() const { return layout.size() * sizeof(float); }
-
-  void Load(const TensorTable& tensors) {
-    for (const Parameter& parameter : layout.all()) {
-      const std::string name = "var." + parameter.name;
-      const TensorView view = tensors.Get(name, parameter.shape);
-      float* const values = weights.as<float>() + parameter.offset;
-      WidenToFloat(values, view.data, view.dtype, parameter.count);
-      const float* const bad =
-          std::find_if(values, values + parameter.count, [](float value) { return !std::isfinite(value); });
-      NS_REQUIRE(bad == values + parameter.count, ErrorCode::kNotFinite, "tensor \"", name, "\" has ", *bad,
-                 " at element ", bad - values);
-    }
-  }
+  Buffer Run() { return backend->Allocate(Bytes(), "a trainer"); }
 
   void Check(const TrainInput& input) const {
     const size_t count = input.labels.size();
@@ -76,7 +64,7 @@ struct Trainer::Impl {
   // Packs the weights or their average, unless they are packed already.
   void Pack(bool of_average) {
     if (packed && packed_average == of_average) return;
-    network.Repack(context, (of_average ? average : weights).as<float>());
+    network.Repack((of_average ? average : weights).as<float>());
     packed = true;
     packed_average = of_average;
   }
@@ -108,10 +96,10 @@ struct Trainer::Impl {
   }
 
   double GradientNorm() {
-    const double squared = SquaredNorm(context, gradient.as<float>(), layout.size());
+    const double squared = backend->SquaredNorm(gradient.as<float>(), layout.size());
     if (std::isfinite(squared)) return std::sqrt(squared);
     for (const Parameter& parameter : layout.all()) {
-      const double own = SquaredNorm(context, gradient.as<float>() + parameter.offset, parameter.count);
+      const double own = backend->SquaredNorm(gradient.as<float>() + parameter.offset, parameter.count);
       NS_REQUIRE(std::isfinite(own), ErrorCode::kNotFinite, "the gradient of \"", parameter.name,
                  "\" is not finite (its squared norm is ", own, ")");
     }
@@ -147,7 +135,7 @@ struct Trainer::Impl {
       args.average = options.average ? average.as<float>() + offset : nullptr;
       args.count = all[end - 1].offset + all[end - 1].count - offset;
       args.weight_decay = decays(all[i]) ? step.weight_decay : 0.0;
-      AdamW(context, args);
+      backend->AdamW(args);
     }
     packed = false;
   }
@@ -169,13 +157,14 @@ struct Trainer::Impl {
     throw Error(ErrorCode::kInternal, "no such array");
   }
 
-  std::span<float> Numbers(TrainerArray array, std::string_view name, size_t count) const {
+  float* Numbers(TrainerArray array, std::string_view name, size_t count) const {
     const Parameter& parameter = layout.Find(name);
     NS_REQUIRE(count == parameter.count, ErrorCode::kInvalidArgument, "parameter \"", name, "\" has ", parameter.count,
                " numbers; found room for ", count);
-    return {Array(array).as<float>() + parameter.offset, count};
+    return Array(array).as<float>() + parameter.offset;
   }
 
+  const std::unique_ptr<TrainingBackend> backend;  // outlives every buffer
   const ModelConfig config;
   const TrainerOptions options;
   const ScaleSchedule schedule;
@@ -183,8 +172,6 @@ struct Trainer::Impl {
   const SubnetTable subnets;
   std::mutex in_flight;  // held during a call
   std::atomic<bool> stop{false};
-  CpuBackend backend;
-  Context& context;  // the backend's
   Quantizer quantizer;
   PackedNetwork network;
   Pass pass;
@@ -193,8 +180,9 @@ struct Trainer::Impl {
   bool packed = false, packed_average = false;
 };
 
-Trainer::Trainer(const ModelConfig& config, const TensorTable& tensors, const TrainerOptions& options)
-    : impl_((Validate(config), std::make_unique<Impl>(config, tensors, options))) {}
+Trainer::Trainer(std::unique_ptr<TrainingBackend> backend, const ModelConfig& config, const TensorTable& tensors,
+                 const TrainerOptions& options)
+    : impl_((Validate(config), std::make_unique<Impl>(std::move(backend), config, tensors, options))) {}
 Trainer::~Trainer() = default;
 
 StepResult Trainer::Step(const TrainInput& input, const StepOptions& options) {
@@ -204,16 +192,15 @@ StepResult Trainer::Step(const TrainInput& input, const StepOptions& options) {
   impl.Check(input);
   impl.Pack(/*of_average=*/false);
   const size_t num_scales = impl.schedule.num_scales(), count = input.labels.size();
-  std::fill_n(impl.gradient.as<float>(), impl.layout.size(), 0.0f);
+  impl.backend->Clear(impl.gradient.data(), impl.Bytes());
   StepResult result;
   result.loss_per_scale.assign(num_scales, 0.0);
-  const float* const weights = impl.weights.as<float>();
   const PassLoss loss{.smoothing = options.label_smoothing,
                       .gradient_factor = 1.0f / static_cast<float>(input.tokens.size())};
   impl.ForEachPass(input, [&](const PassInput& images, size_t first) {
-    impl.pass.Forward(impl.context, weights, impl.network, images);
-    impl.AddLosses(impl.pass.Loss(impl.context, images, loss), first, result.loss_per_scale);
-    impl.pass.Backward(impl.context, weights, impl.network, images, impl.gradient.as<float>());
+    impl.pass.Forward(impl.network, images);
+    impl.AddLosses(impl.pass.Loss(images, loss), first, result.loss_per_scale);
+    impl.pass.Backward(impl.network, impl.weights.as<float>(), impl.gradient.as<float>());
   });
   for (size_t k = 0; k < num_scales; ++k) {
     result.loss += result.loss_per_scale[k] / static_cast<double>(input.tokens.size());
@@ -229,11 +216,11 @@ void Trainer::Evaluate(const TrainInput& input, bool average, float* losses) {
   Impl& impl = *impl_;
   const std::lock_guard lock(impl.in_flight);
   impl.Check(input);
-  const Buffer& weights = impl.Array(average ? TrainerArray::kAverage : TrainerArray::kWeights);
+  if (average) impl.Array(TrainerArray::kAverage);  // refuses when none is kept
   impl.Pack(average);
   impl.ForEachPass(input, [&](const PassInput& images, size_t first) {
-    impl.pass.Forward(impl.context, weights.as<float>(), impl.network, images);
-    const std::span<const float> found = impl.pass.Loss(impl.context, images, {});
+    impl.pass.Forward(impl.network, images);
+    const std::span<const float> found = impl.pass.Loss(images, {});
     std::copy(found.begin(), found.end(), losses + first * impl.schedule.num_tokens);
   });
 }
@@ -245,26 +232,30 @@ void Trainer::Logits(const TrainInput& input, float* logits) {
   impl.Pack(/*of_average=*/false);
   const size_t codebook_size = impl.config.tokenizer.codebook_size;
   impl.ForEachPass(input, [&](const PassInput& images, size_t first) {
-    impl.pass.Forward(impl.context, impl.weights.as<float>(), impl.network, images);
+    impl.pass.Forward(impl.network, images);
+    const HeadMemory head = impl.pass.head();
     for (size_t row = 0; row < images.tokens.size(); ++row) {
-      std::copy_n(impl.pass.logits() + row * impl.pass.logits_stride(), codebook_size,
-                  logits + (first * impl.schedule.num_tokens + row) * codebook_size);
+      impl.backend->Download(logits + (first * impl.schedule.num_tokens + row) * codebook_size,
+                             head.logits + row * head.logits_stride, codebook_size * sizeof(float));
     }
+    impl.backend->Wait();
   });
 }
 
 const ParameterLayout& Trainer::layout() const { return impl_->layout; }
 const ModelConfig& Trainer::config() const { return impl_->config; }
-size_t Trainer::memory_bytes() const { return TrainerBytes(impl_->config, impl_->options); }
+size_t Trainer::memory_bytes() const {
+  return TrainerBytes(impl_->config, impl_->options) + impl_->backend->own_bytes();
+}
 
 void Trainer::Read(TrainerArray array, std::string_view name, std::span<float> out) const {
-  const std::span<const float> numbers = impl_->Numbers(array, name, out.size());
-  std::copy(numbers.begin(), numbers.end(), out.begin());
+  impl_->backend->Download(out.data(), impl_->Numbers(array, name, out.size()), out.size_bytes());
+  impl_->backend->Wait();
 }
 
 void Trainer::Write(TrainerArray array, std::string_view name, std::span<const float> values) {
-  const std::span<float> numbers = impl_->Numbers(array, name, values.size());
-  std::copy(values.begin(), values.end(), numbers.begin());
+  impl_->backend->Upload(impl_->Numbers(array, name, values.size()), values.data(), values.size_bytes());
+  impl_->backend->Wait();
   impl_->packed = false;
 }
 
@@ -276,9 +267,8 @@ void Trainer::Stop() { impl_->stop.store(true, std::memory_order_relaxed); }
 size_t TrainerBytes(const ModelConfig& config, const TrainerOptions& options) {
   Validate(config);
   const size_t arrays = options.average ? 5 : 4;
-  return arrays * ParameterLayout(config).size() * sizeof(float) + PackedNetworkBytes(config) +
-         Activations::Bytes(config, {.micro_batch = options.micro_batch, .checkpointing = options.checkpointing}) +
-         options.threads * Context::kScratchBytes;
+  return arrays * ParameterLayout(config).size() * sizeof(float) + PackedNetwork::Bytes(config) +
+         Pass::Bytes(config, {.micro_batch = options.micro_batch, .checkpointing = options.checkpointing});
 }
 
 }  // namespace nextscale

@@ -15,13 +15,13 @@
 
 #include "native/model/config.h"
 #include "native/model/subnet.h"
+#include "native/ops/training_backend.h"
 #include "native/tensor/tensor_table.h"
 #include "native/train/parameters.h"
 
 namespace nextscale {
 
 struct TrainerOptions {
-  size_t threads = 1;
   size_t micro_batch = 1;
   bool checkpointing = false;
   bool average = false;  // keep an exponential average of the weights
@@ -59,8 +59,10 @@ enum class TrainerArray { kWeights, kGradient, kMean, kVariance, kAverage };
 class Trainer {
  public:
   // Reads "vae.quantize.*" and, without an initial seed, every "var.*" parameter from `tensors`, which need not outlive
-  // the constructor. Throws Error(kInvalidCheckpoint, kNotFinite, kOutOfMemory).
-  Trainer(const ModelConfig& config, const TensorTable& tensors, const TrainerOptions& options);
+  // the constructor. Throws Error(kInvalidArgument) with the name of an op that the device lacks, before it takes any
+  // memory; Error(kInvalidCheckpoint, kNotFinite, kOutOfMemory).
+  Trainer(std::unique_ptr<TrainingBackend> backend, const ModelConfig& config, const TensorTable& tensors,
+          const TrainerOptions& options);
   ~Trainer();
   Trainer(const Trainer&) = delete;
 
@@ -75,7 +77,7 @@ class Trainer {
 
   const ParameterLayout& layout() const;
   const ModelConfig& config() const;
-  size_t memory_bytes() const;  // TrainerBytes of this one
+  size_t memory_bytes() const;  // TrainerBytes of this one, and the backend's own
   // The numbers of one parameter. Throws Error(kInvalidArgument): no such parameter, another length, no average kept.
   void Read(TrainerArray array, std::string_view name, std::span<float> out) const;
   void Write(TrainerArray array, std::string_view name, std::span<const float> values);
@@ -93,7 +95,7 @@ class Trainer {
   std::unique_ptr<Impl> impl_;
 };
 
-// Bytes that a trainer will take, all at once, when it is made.
+// Bytes that a trainer will take, all at once, when it is made; what its backend holds for itself comes on top.
 size_t TrainerBytes(const ModelConfig& config, const TrainerOptions& options);
 
 }  // namespace nextscale

@@ -122,6 +122,13 @@ describe.each([
   });
 });
 
+test("a contract knows no threads", () => {
+  const arrows = files("native", sources).flatMap((path) => includes(path, read(path)));
+  const threads = arrows.filter(({ to }) => /thread_pool|cpu\/context/.test(to));
+  expect(threads.filter(({ from }) => from.startsWith("native/ops/"))).toEqual([]);
+  expect(threads.length).toBeGreaterThan(0);
+});
+
 test("only the addon knows N-API", () => {
   const knowing = files("native", sources).filter((path) => /#\s*include\s+<(napi|node_api)/.test(read(path)));
   expect(knowing.filter((path) => !path.startsWith("native/addon/"))).toEqual([]);

@@ -1,6 +1,7 @@
 // Codes into f_hat: look-up, upsampling, residual convolution, one image after another.
 #include <algorithm>
 
+#include "native/backend/cpu/kernels.h"
 #include "native/base/error.h"
 #include "native/ops/check_map.h"
 #include "native/ops/codes.h"

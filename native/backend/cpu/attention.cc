@@ -14,6 +14,7 @@
 #include <cmath>
 #include <limits>
 
+#include "native/backend/cpu/kernels.h"
 #include "native/backend/cpu/microkernel-inl.h"
 #include "native/base/error.h"
 #include "native/ops/attention.h"
@@ -29,14 +30,15 @@ constexpr size_t RoundUp(size_t count, size_t unit) { return (count + unit - 1) 
 // Row `index` (slots first, then the tail) of a sequence's keys and values: [K (width) | V (width)].
 template <typename T>
 T* KvRow(const KvView& kv, size_t index, size_t width) {
-  T* rows = reinterpret_cast<T*>(index < kv.slots.size() ? kv.pool : kv.tail);
-  return rows + 2 * width * (index < kv.slots.size() ? kv.slots[index] : index - kv.slots.size());
+  if (index < kv.slots.size()) return reinterpret_cast<T*>(kv.pool) + 2 * width * kv.slots[index];
+  const size_t stride = kv.tail_stride == 0 ? 2 * width : kv.tail_stride;
+  return reinterpret_cast<T*>(kv.tail) + stride * (index - kv.slots.size());
 }
 
 // ------------------------------------------------------------------ splitting into heads
 
-// out = x / max(‖x‖, 1e-12) · factor. May be in place.
-void NormalizeHead(const float* x, size_t head_dim, float factor, float* out) {
+// out = x / max(‖x‖, 1e-12) · factor. May be in place. Returns max(‖x‖, 1e-12).
+float NormalizeHead(const float* x, size_t head_dim, float factor, float* out) {
   const DF df;
   VF sum = hn::Zero(df);
   size_t d = 0;
@@ -46,11 +48,13 @@ void NormalizeHead(const float* x, size_t head_dim, float factor, float* out) {
   }
   float total = hn::GetLane(hn::SumOfLanes(df, sum));
   for (; d < head_dim; ++d) total += x[d] * x[d];
-  factor /= std::max(std::sqrt(total), 1e-12f);
+  const float norm = std::max(std::sqrt(total), 1e-12f);
+  factor /= norm;
   for (d = 0; d + kLanes <= head_dim; d += kLanes) {
     hn::StoreU(hn::Mul(hn::LoadU(df, x + d), hn::Set(df, factor)), df, out + d);
   }
   for (; d < head_dim; ++d) out[d] = x[d] * factor;
+  return norm;
 }
 
 template <typename T>
@@ -61,15 +65,20 @@ void SplitRow(const SplitHeadsArgs& args, const AttentionSequence& sequence, siz
   if (args.head_factor != nullptr) {
     for (size_t h = 0; h < args.num_heads; ++h) {
       float* head = q + h * args.head_dim;
-      NormalizeHead(head, args.head_dim, args.head_factor[h], head);
-      NormalizeHead(head + width, args.head_dim, 1.0f, scratch + h * args.head_dim);
+      const float q_norm = NormalizeHead(head, args.head_dim, args.head_factor[h], head);
+      const float k_norm = NormalizeHead(head + width, args.head_dim, 1.0f, scratch + h * args.head_dim);
+      if (args.inverse_norms == nullptr) continue;
+      float* const inverse = args.inverse_norms + (sequence.compact_row + row) * 2 * args.num_heads + h;
+      inverse[0] = 1.0f / q_norm;
+      inverse[args.num_heads] = 1.0f / k_norm;
     }
     k = scratch;
   }
   const size_t num_keys = sequence.kv.slots.size() + sequence.kv.tail_rows;
   T* to = KvRow<T>(sequence.kv, num_keys - sequence.num_rows + row, width);
-  NarrowRow(k, width, to);
-  NarrowRow(q + 2 * width, width, to + width);
+  // A tail may be the k | v columns themselves.
+  if (static_cast<const void*>(to) != k) NarrowRow(k, width, to);
+  if (static_cast<const void*>(to) != q + width) NarrowRow(q + 2 * width, width, to + width);
 }
 
 void SplitOnTarget(Context& context, const SplitHeadsArgs& args) {
@@ -213,7 +222,8 @@ void AttendQueries(const AttentionArgs& args, const AttentionSequence& sequence,
   std::fill_n(ws.maxima, count, -std::numeric_limits<float>::infinity());
   const float factor = args.softmax_factor * 1.44269504088896340736f;  // weights are powers of two
   for (size_t i = 0; i < count; ++i) {
-    const float* q = static_cast<const float*>(args.q) + (sequence.compact_row + first + i) * args.q_stride + head * head_dim;
+    const float* q =
+        static_cast<const float*>(args.q) + (sequence.compact_row + first + i) * args.q_stride + head * head_dim;
     for (size_t d = 0; d < head_dim; ++d) ws.q[i * ws.q_stride + d] = q[d] * factor;
   }
   const EvenTiles tiles(count);
@@ -235,7 +245,12 @@ void AttendQueries(const AttentionArgs& args, const AttentionSequence& sequence,
   }
   for (size_t i = 0; i < count; ++i) {
     float* out = static_cast<float*>(args.out) + (sequence.compact_row + first + i) * args.out_stride + head * head_dim;
-    const float inverse = 1.0f / hn::GetLane(hn::SumOfLanes(df, hn::LoadU(df, ws.sums + i * kLanes)));
+    const float sum = hn::GetLane(hn::SumOfLanes(df, hn::LoadU(df, ws.sums + i * kLanes)));
+    const float inverse = 1.0f / sum;
+    if (args.log_sums != nullptr) {  // maxima are powers of two's exponents
+      args.log_sums[(sequence.compact_row + first + i) * args.num_heads + head] =
+          ws.maxima[i] * 0.69314718055994530942f + std::log(sum);
+    }
     for (size_t d = 0; d < head_dim; ++d) out[d] = ws.out[i * ws.padded + d] * inverse;
   }
 }

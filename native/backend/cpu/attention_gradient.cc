@@ -13,8 +13,8 @@
 #include <limits>
 
 #include "native/backend/cpu/causal-inl.h"
-#include "native/ops/attention_gradient.h"
-#include "native/ops/check_attention_gradient.h"
+#include "native/backend/cpu/kernels.h"
+#include "native/ops/check_gradient.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace nextscale {
@@ -26,7 +26,7 @@ constexpr size_t kBlockStride = PaddedStride(kMaxKeyBlock);
 
 // One head of one sequence; a worker's scratch.
 struct Job {
-  Job(const CausalAttentionGradientArgs& job_args, const CausalSequence& job_sequence, size_t head, float* scratch)
+  Job(const AttentionGradientArgs& job_args, const CausalSequence& job_sequence, size_t head, float* scratch)
       : args(job_args),
         sequence(job_sequence),
         head_index(head),
@@ -61,7 +61,7 @@ struct Job {
   }
   size_t OutOffset(size_t row) const { return (sequence.first_row + row) * args.out_stride + head_index * dim; }
 
-  const CausalAttentionGradientArgs& args;
+  const AttentionGradientArgs& args;
   const CausalSequence& sequence;
   size_t head_index, dim, width, padded, sum_stride;
   float* keys;                    // [D, kBlockStride]: the block's keys, transposed
@@ -75,7 +75,7 @@ struct Job {
 
 // Everything about a panel of queries that does not depend on the keys.
 void LoadPanel(const Job& job, const QueryPanel& panel) {
-  const CausalAttentionGradientArgs& args = job.args;
+  const AttentionGradientArgs& args = job.args;
   const float* const dout = args.dout + job.OutOffset(panel.first);
   PackTransposed(job.Row(panel.first, 0), args.qkv_stride, panel.size, job.dim, 1.0f, job.queries);
   PackTransposed(dout, args.out_stride, panel.size, job.dim, 1.0f, job.douts);
@@ -175,7 +175,7 @@ void RunKeyBlock(const Job& job, size_t first_key, size_t num_keys) {
   }
 }
 
-void CausalAttentionGradientOnTarget(Context& context, const CausalAttentionGradientArgs& args) {
+void AttentionGradientOnTarget(Context& context, const AttentionGradientArgs& args) {
   context.pool().ParallelFor(args.sequences.size() * args.num_heads, [&](size_t task, size_t worker) {
     const CausalSequence& sequence = args.sequences[task / args.num_heads];
     const Job job(args, sequence, task % args.num_heads, context.scratch<float>(worker));
@@ -196,12 +196,12 @@ HWY_AFTER_NAMESPACE();
 #if HWY_ONCE
 namespace nextscale {
 
-HWY_EXPORT(CausalAttentionGradientOnTarget);
+HWY_EXPORT(AttentionGradientOnTarget);
 
-void CausalAttentionGradient(Context& context, const CausalAttentionGradientArgs& args) {
-  CheckCausalAttentionGradient(args);
+void AttentionGradient(Context& context, const AttentionGradientArgs& args) {
+  CheckAttentionGradient(args);
   if (args.sequences.empty()) return;
-  HWY_DYNAMIC_DISPATCH(CausalAttentionGradientOnTarget)(context, args);
+  HWY_DYNAMIC_DISPATCH(AttentionGradientOnTarget)(context, args);
 }
 
 }  // namespace nextscale

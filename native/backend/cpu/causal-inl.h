@@ -1,8 +1,8 @@
-// What attention and its gradient share when they train, per SIMD target: operands of the microkernel made from rows.
+// Operands of the microkernel for the gradient of attention, made from rows, per SIMD target.
 //
 // Scores are computed transposed, [keys, queries]: keys are the rows of a tile, a panel holds queries. So the softmax
-// runs along lanes (one query each, no sums across lanes), and a finished tile of weights is at once the left operand of
-// weightsᵀ-like products (row-major) and a packed panel (k = keys).
+// runs along lanes (one query each, no sums across lanes), and a finished tile of weights is at once the left operand
+// of weightsᵀ-like products (row-major) and a packed panel (k = keys).
 #if defined(NEXTSCALE_BACKEND_CPU_CAUSAL_INL_H_) == defined(HWY_TARGET_TOGGLE)
 #ifdef NEXTSCALE_BACKEND_CPU_CAUSAL_INL_H_
 #undef NEXTSCALE_BACKEND_CPU_CAUSAL_INL_H_
@@ -19,9 +19,6 @@
 HWY_BEFORE_NAMESPACE();
 namespace nextscale {
 namespace HWY_NAMESPACE {
-
-// Panels of a group when memory allows: the same number of queries on every target.
-inline constexpr size_t kGroupPanels = std::min(QueryGroup::kMaxPanels, 256 / kPanel);
 
 constexpr size_t RoundUp(size_t count, size_t unit) { return (count + unit - 1) / unit * unit; }
 
@@ -71,11 +68,6 @@ HWY_INLINE void PackRows(const float* rows, size_t stride, size_t num_rows, size
       std::fill(panels + r * kPanel + valid, panels + (r + 1) * kPanel, 0.0f);
     }
   }
-}
-
-HWY_INLINE void CopyRows(const float* rows, size_t stride, size_t num_rows, size_t head_dim, float* HWY_RESTRICT to,
-                         size_t to_stride) {
-  for (size_t r = 0; r < num_rows; ++r) std::copy_n(rows + r * stride, head_dim, to + r * to_stride);
 }
 
 }  // namespace HWY_NAMESPACE

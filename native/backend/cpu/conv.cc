@@ -14,6 +14,7 @@
 #include <limits>
 
 #include "native/backend/cpu/conv_stage-inl.h"
+#include "native/backend/cpu/kernels.h"
 #include "native/backend/cpu/microkernel-inl.h"
 #include "native/backend/cpu/winograd.h"
 #include "native/base/error.h"
@@ -112,7 +113,8 @@ void FinishPixels(const ConvArgs& args, size_t y, size_t x0, size_t pixels, size
     for (size_t c = 0; c < columns; c += kLanes) {
       VF sum = hn::Add(hn::Load(df, tile + c), hn::LoadU(df, args.weights->bias.as<float>() + first + c));
       if (args.residual != nullptr)
-        sum = hn::Add(sum, hn::LoadU(df, static_cast<const float*>(args.residual) + (row + pixel) * args.residual_stride + first + c));
+        sum = hn::Add(sum, hn::LoadU(df, static_cast<const float*>(args.residual) +
+                                             (row + pixel) * args.residual_stride + first + c));
       hn::StoreU(sum, df, static_cast<float*>(args.out) + (row + pixel) * args.out_stride + first + c);
     }
   }

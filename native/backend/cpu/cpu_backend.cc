@@ -3,7 +3,9 @@
 #include <algorithm>
 #include <cstring>
 
+#include "native/backend/cpu/kernels.h"
 #include "native/base/error.h"
+#include "native/ops/check.h"
 
 namespace nextscale {
 
@@ -39,12 +41,13 @@ Codebook CpuBackend::MakeCodebook(const std::vector<float>& rows, size_t size, s
 void CpuBackend::Linear(const LinearArgs& args) { nextscale::Linear(context_, args); }
 void CpuBackend::ModulatedNorm(const ModulatedNormArgs& args) { nextscale::ModulatedNorm(context_, args); }
 void CpuBackend::Qkv(const LinearArgs& linear, const SplitHeadsArgs& split) {
+  CheckQkv(linear, split);
   nextscale::Linear(context_, linear);
   SplitHeads(context_, split);
 }
 void CpuBackend::Attention(const AttentionArgs& args) { nextscale::Attention(context_, args); }
 void CpuBackend::Embed(const EmbedArgs& args) { nextscale::Embed(context_, args); }
-void CpuBackend::LabelCondition(const LabelConditionArgs& args) { nextscale::LabelCondition(context_, args); }
+void CpuBackend::Condition(const ConditionArgs& args) { nextscale::Condition(context_, args); }
 void CpuBackend::AddOffset(const AddOffsetArgs& args) { nextscale::AddOffset(context_, args); }
 void CpuBackend::Sample(std::span<const SampleArgs> images) {
   for (const SampleArgs& args : images) nextscale::Sample(context_, args);
@@ -64,5 +67,36 @@ void CpuBackend::GroupNorm(const GroupNormArgs& args) { nextscale::GroupNorm(con
 void CpuBackend::NormalizeMap(const NormalizeMapArgs& args) { nextscale::NormalizeMap(context_, args); }
 void CpuBackend::ImageToMap(const ImageToMapArgs& args) { nextscale::ImageToMap(context_, args); }
 void CpuBackend::MapToImage(const MapToImageArgs& args) { nextscale::MapToImage(context_, args); }
+
+// ------------------------------------------------------------------ training
+
+PackedMatrix CpuBackend::MakePackedMatrix(size_t n, size_t k) { return nextscale::MakePackedMatrix(n, k); }
+void CpuBackend::Repack(const float* weights, PackedMatrix& packed) { nextscale::Repack(context_, weights, packed); }
+void CpuBackend::RepackTransposed(const float* weights, PackedMatrix& packed) {
+  nextscale::RepackTransposed(context_, weights, packed);
+}
+void CpuBackend::Modulate(const ModulateArgs& args) { nextscale::Modulate(context_, args); }
+void CpuBackend::ModulatedNormGradient(const ModulatedNormGradientArgs& args) {
+  nextscale::ModulatedNormGradient(context_, args);
+}
+void CpuBackend::GatedResidualGradient(const GatedResidualGradientArgs& args) {
+  nextscale::GatedResidualGradient(context_, args);
+}
+void CpuBackend::SplitHeadsGradient(const SplitHeadsGradientArgs& args) {
+  nextscale::SplitHeadsGradient(context_, args);
+}
+void CpuBackend::AttentionGradient(const AttentionGradientArgs& args) { nextscale::AttentionGradient(context_, args); }
+void CpuBackend::HeadFactors(const HeadFactorArgs& args) { nextscale::HeadFactors(context_, args); }
+void CpuBackend::HeadFactorsGradient(const HeadFactorGradientArgs& args) {
+  nextscale::HeadFactorsGradient(context_, args);
+}
+void CpuBackend::GeluGradient(const GeluGradientArgs& args) { nextscale::GeluGradient(context_, args); }
+void CpuBackend::WeightGradient(const WeightGradientArgs& args) { nextscale::WeightGradient(context_, args); }
+void CpuBackend::EmbedGradient(const EmbedGradientArgs& args) { nextscale::EmbedGradient(context_, args); }
+void CpuBackend::ConditionGradient(const ConditionGradientArgs& args) { nextscale::ConditionGradient(context_, args); }
+double CpuBackend::SquaredNorm(const float* values, size_t count) {
+  return nextscale::SquaredNorm(context_, values, count);
+}
+void CpuBackend::AdamW(const AdamWArgs& args) { nextscale::AdamW(context_, args); }
 
 }  // namespace nextscale

@@ -1,17 +1,19 @@
-// The model's ops on the CPU: each runs when it is issued.
+// The ops of model and training on the CPU: each runs when it is issued.
 #pragma once
 
 #include <memory>
 
-#include "native/ops/backend.h"
-#include "native/ops/context.h"
+#include "native/backend/cpu/context.h"
+#include "native/ops/training_backend.h"
 
 namespace nextscale {
 
-class CpuBackend final : public Backend {
+class CpuBackend : public TrainingBackend {
  public:
   // num_threads: the calling thread included.
   explicit CpuBackend(size_t num_threads) : context_(num_threads) {}
+
+  static size_t OwnBytes(size_t num_threads) { return num_threads * Context::kScratchBytes; }
 
   Context& context() { return context_; }
 
@@ -38,7 +40,7 @@ class CpuBackend final : public Backend {
   void Qkv(const LinearArgs& linear, const SplitHeadsArgs& split) override;
   void Attention(const AttentionArgs& args) override;
   void Embed(const EmbedArgs& args) override;
-  void LabelCondition(const LabelConditionArgs& args) override;
+  void Condition(const ConditionArgs& args) override;
   void AddOffset(const AddOffsetArgs& args) override;
   void Sample(std::span<const SampleArgs> images) override;
   void CrossEntropy(const CrossEntropyArgs& args) override;
@@ -54,6 +56,25 @@ class CpuBackend final : public Backend {
   void NormalizeMap(const NormalizeMapArgs& args) override;
   void ImageToMap(const ImageToMapArgs& args) override;
   void MapToImage(const MapToImageArgs& args) override;
+
+  bool Supports(TrainingOp) const override { return true; }
+  size_t own_bytes() const override { return OwnBytes(context_.pool().size()); }
+  PackedMatrix MakePackedMatrix(size_t n, size_t k) override;
+  void Repack(const float* weights, PackedMatrix& packed) override;
+  void RepackTransposed(const float* weights, PackedMatrix& packed) override;
+  void Modulate(const ModulateArgs& args) override;
+  void ModulatedNormGradient(const ModulatedNormGradientArgs& args) override;
+  void GatedResidualGradient(const GatedResidualGradientArgs& args) override;
+  void SplitHeadsGradient(const SplitHeadsGradientArgs& args) override;
+  void AttentionGradient(const AttentionGradientArgs& args) override;
+  void HeadFactors(const HeadFactorArgs& args) override;
+  void HeadFactorsGradient(const HeadFactorGradientArgs& args) override;
+  void GeluGradient(const GeluGradientArgs& args) override;
+  void WeightGradient(const WeightGradientArgs& args) override;
+  void EmbedGradient(const EmbedGradientArgs& args) override;
+  void ConditionGradient(const ConditionGradientArgs& args) override;
+  double SquaredNorm(const float* values, size_t count) override;
+  void AdamW(const AdamWArgs& args) override;
 
  private:
   Context context_;

@@ -9,8 +9,10 @@
 #include <cmath>
 #include <limits>
 
+#include "native/backend/cpu/kernels.h"
 #include "native/backend/cpu/simd-inl.h"
-#include "native/ops/check_gradient.h"
+#include "native/base/error.h"
+#include "native/ops/check.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace nextscale {
@@ -97,6 +99,11 @@ HWY_EXPORT(CrossEntropyOnTarget);
 
 void CrossEntropy(Context& context, const CrossEntropyArgs& args) {
   CheckCrossEntropy(args);
+  for (size_t row = 0; row < args.num_rows; ++row) {
+    NS_REQUIRE(args.targets[row] >= 0 && static_cast<size_t>(args.targets[row]) < args.codebook_size,
+               ErrorCode::kInvalidArgument, "cross entropy: target ", args.targets[row], " of row ", row,
+               ", expected 0..", args.codebook_size - 1);
+  }
   HWY_DYNAMIC_DISPATCH(CrossEntropyOnTarget)(context, args);
 }
 

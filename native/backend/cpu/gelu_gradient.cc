@@ -1,4 +1,4 @@
-// GELU and its gradient over rows.
+// The gradient of GELU over rows.
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "native/backend/cpu/gelu_gradient.cc"
 #include "native/backend/cpu/simd.h"
@@ -9,6 +9,7 @@
 #include <cstring>
 
 #include "native/backend/cpu/gelu-inl.h"
+#include "native/backend/cpu/kernels.h"
 #include "native/ops/check_gradient.h"
 
 HWY_BEFORE_NAMESPACE();
@@ -34,17 +35,6 @@ void ForEachRow(Context& context, size_t num_rows, size_t width, const Body& bod
   const size_t task_rows = std::max<size_t>(1, kTaskFloats / std::max<size_t>(1, width));
   context.pool().ParallelFor((num_rows + task_rows - 1) / task_rows, [&](size_t task, size_t) {
     for (size_t row = task * task_rows; row < std::min(num_rows, (task + 1) * task_rows); ++row) body(row);
-  });
-}
-
-void GeluOnTarget(Context& context, const GeluArgs& args) {
-  ForEachRow(context, args.num_rows, args.width, [&](size_t row) HWY_ATTR {
-    const DF df;
-    const float* const u = args.u + row * args.stride;
-    float* const out = args.out + row * args.stride;
-    size_t c = 0;
-    for (; c + kLanes <= args.width; c += kLanes) hn::StoreU(Gelu(df, hn::LoadU(df, u + c)), df, out + c);
-    if (c < args.width) StoreFew(df, Gelu(df, LoadFew(df, u + c, args.width - c)), out + c, args.width - c);
   });
 }
 
@@ -77,13 +67,7 @@ HWY_AFTER_NAMESPACE();
 #if HWY_ONCE
 namespace nextscale {
 
-HWY_EXPORT(GeluOnTarget);
 HWY_EXPORT(GeluGradientOnTarget);
-
-void Gelu(Context& context, const GeluArgs& args) {
-  CheckGelu(args);
-  HWY_DYNAMIC_DISPATCH(GeluOnTarget)(context, args);
-}
 
 void GeluGradient(Context& context, const GeluGradientArgs& args) {
   CheckGeluGradient(args);

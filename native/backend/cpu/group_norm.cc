@@ -8,6 +8,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "native/backend/cpu/kernels.h"
 #include "native/backend/cpu/simd-inl.h"
 #include "native/ops/check.h"
 #include "native/ops/check_map.h"

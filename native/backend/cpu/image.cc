@@ -1,8 +1,10 @@
 // Pictures into maps and back.
+
 #include "native/ops/image.h"
 
 #include <algorithm>
 
+#include "native/backend/cpu/kernels.h"
 #include "native/ops/check.h"
 #include "native/ops/check_map.h"
 

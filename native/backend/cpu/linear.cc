@@ -15,6 +15,7 @@
 #include <bit>
 
 #include "native/backend/cpu/gelu-inl.h"
+#include "native/backend/cpu/kernels.h"
 #include "native/backend/cpu/microkernel-inl.h"
 #include "native/base/error.h"
 #include "native/ops/check.h"
@@ -87,7 +88,10 @@ bool PackPanels(Context& context, const TensorView& weights, PackedMatrix& packe
 // ------------------------------------------------------------------ epilogue
 
 template <Epilogue kEpilogue>
-HWY_INLINE void FinishVector(DF df, VF y, const float* gate, float* out) {
+HWY_INLINE void FinishVector(DF df, VF y, const float* gate, float* kept, float* out) {
+  if constexpr (kEpilogue != Epilogue::kStore) {
+    if (kept != nullptr) hn::StoreU(y, df, kept);
+  }
   if constexpr (kEpilogue == Epilogue::kGelu) y = Gelu(df, y);
   if constexpr (kEpilogue == Epilogue::kResidual) {
     y = gate == nullptr ? hn::Add(hn::LoadU(df, out), y) : hn::MulAdd(hn::LoadU(df, gate), y, hn::LoadU(df, out));
@@ -103,6 +107,7 @@ void FinishTile(const LinearArgs& args, size_t first_row, size_t num_rows, size_
   for (size_t row = first_row; row < first_row + num_rows; ++row, tile += kPanel) {
     float* out = static_cast<float*>(args.out) + row * args.out_stride;
     const float* gate = nullptr;
+    float* const kept = args.kept == nullptr ? nullptr : args.kept + row * args.kept_stride;
     if constexpr (kEpilogue == Epilogue::kResidual) {
       while (row - span->compact_row >= span->num_rows) ++span;
       out = static_cast<float*>(args.out) + (span->x_row + row - span->compact_row) * args.out_stride;
@@ -115,16 +120,19 @@ void FinishTile(const LinearArgs& args, size_t first_row, size_t num_rows, size_
       VF y = hn::LoadU(df, tile + half * kLanes);
       if (valid == kLanes) {
         if (args.bias != nullptr) y = hn::Add(y, hn::LoadU(df, args.bias + column));
-        FinishVector<kEpilogue>(df, y, gate == nullptr ? nullptr : gate + column, out + column);
+        FinishVector<kEpilogue>(df, y, gate == nullptr ? nullptr : gate + column,
+                                kept == nullptr ? nullptr : kept + column, out + column);
         continue;
       }
       // The last columns: through padded copies, so that nothing outside the arrays is touched.
-      float bias_copy[kLanes] = {}, gate_copy[kLanes] = {}, out_copy[kLanes] = {};
+      float bias_copy[kLanes] = {}, gate_copy[kLanes] = {}, kept_copy[kLanes], out_copy[kLanes] = {};
       if (args.bias != nullptr) std::copy_n(args.bias + column, valid, bias_copy);
       if (gate != nullptr) std::copy_n(gate + column, valid, gate_copy);
       std::copy_n(out + column, valid, out_copy);
       y = hn::Add(y, hn::LoadU(df, bias_copy));
-      FinishVector<kEpilogue>(df, y, gate == nullptr ? nullptr : gate_copy, out_copy);
+      FinishVector<kEpilogue>(df, y, gate == nullptr ? nullptr : gate_copy, kept == nullptr ? nullptr : kept_copy,
+                              out_copy);
+      if (kept != nullptr) std::copy_n(kept_copy, valid, kept + column);
       std::copy_n(out_copy, valid, out + column);
     }
   }

@@ -15,6 +15,7 @@
 #include <cstring>
 #include <utility>
 
+#include "native/backend/cpu/kernels.h"
 #include "native/backend/cpu/microkernel-inl.h"
 #include "native/ops/check_gradient.h"
 #include "native/ops/linear_gradient.h"
@@ -281,7 +282,6 @@ void RepackTransposed(Context& context, const float* weights, PackedMatrix& pack
   CheckRepack(weights, packed, HWY_DYNAMIC_DISPATCH(GradientPanelWidth)());
   HWY_DYNAMIC_DISPATCH(RepackTransposedOnTarget)(context, weights, packed);
 }
-
 
 void WeightGradient(Context& context, const WeightGradientArgs& args) {
   CheckWeightGradient(args);

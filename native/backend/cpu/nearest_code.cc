@@ -8,6 +8,7 @@
 #include <algorithm>
 #include <limits>
 
+#include "native/backend/cpu/kernels.h"
 #include "native/backend/cpu/simd-inl.h"
 #include "native/ops/check_map.h"
 
@@ -82,8 +83,7 @@ HWY_EXPORT(CodePanel);
 HWY_EXPORT(NearestOnTarget);
 
 Codebook MakeCodebook(const std::vector<float>& rows, size_t size, size_t dim) {
-  NS_REQUIRE(size > 0 && dim > 0 && rows.size() == size * dim, ErrorCode::kInvalidArgument, "codebook: ", rows.size(),
-             " numbers for ", size, " codes of ", dim);
+  CheckCodebook(rows, size, dim);
   Codebook codebook;
   codebook.size = size;
   codebook.dim = dim;

@@ -8,6 +8,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "native/backend/cpu/kernels.h"
 #include "native/backend/cpu/simd-inl.h"
 #include "native/ops/check.h"
 #include "native/ops/norm.h"
@@ -43,7 +44,9 @@ float Variance(const float* x, size_t width, float mean) {
   return total / static_cast<float>(width);
 }
 
-void NormRow(const float* x, size_t width, const float* gain, const float* shift, float* out) {
+// kept: null, or where the normalised row goes.
+void NormRow(const float* x, size_t width, const float* gain, const float* shift, float* out, float* kept,
+             float* inverse_deviation) {
   const DF df;
   const float mean = Mean(x, width);
   const float factor = 1.0f / std::sqrt(Variance(x, width, mean) + kEpsilon);
@@ -51,9 +54,15 @@ void NormRow(const float* x, size_t width, const float* gain, const float* shift
   size_t c = 0;
   for (; c + kLanes <= width; c += kLanes) {
     const VF normal = hn::Mul(hn::Sub(hn::LoadU(df, x + c), means), factors);
+    if (kept != nullptr) hn::StoreU(normal, df, kept + c);
     hn::StoreU(hn::MulAdd(normal, hn::Add(one, hn::LoadU(df, gain + c)), hn::LoadU(df, shift + c)), df, out + c);
   }
-  for (; c < width; ++c) out[c] = (x[c] - mean) * factor * (1.0f + gain[c]) + shift[c];
+  for (; c < width; ++c) {
+    const float normal = (x[c] - mean) * factor;
+    if (kept != nullptr) kept[c] = normal;
+    out[c] = normal * (1.0f + gain[c]) + shift[c];
+  }
+  if (kept != nullptr) *inverse_deviation = factor;
 }
 
 void NormOnTarget(Context& context, const ModulatedNormArgs& args) {
@@ -66,7 +75,9 @@ void NormOnTarget(Context& context, const ModulatedNormArgs& args) {
       while (row - span->compact_row >= span->num_rows) ++span;
       NormRow(args.x + (span->x_row + row - span->compact_row) * args.x_stride, args.width,
               span->modulation + args.gain_offset, span->modulation + args.shift_offset,
-              static_cast<float*>(args.out) + row * args.out_stride);
+              static_cast<float*>(args.out) + row * args.out_stride,
+              args.normal == nullptr ? nullptr : args.normal + row * args.out_stride,
+              args.normal == nullptr ? nullptr : args.inverse_deviation + row);
     }
   });
 }

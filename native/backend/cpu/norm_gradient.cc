@@ -1,4 +1,4 @@
-// Norm, modulation and gated residual of the training pass. Rows are independent; sums over the rows of a sequence are
+// The way back through norm, modulation and gated residual. Rows are independent; sums over the rows of a sequence are
 // made per group of columns, in order of rows, so that the number of threads does not matter.
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "native/backend/cpu/norm_gradient.cc"
@@ -7,8 +7,8 @@
 #include <hwy/foreach_target.h>
 
 #include <algorithm>
-#include <cmath>
 
+#include "native/backend/cpu/kernels.h"
 #include "native/backend/cpu/simd-inl.h"
 #include "native/ops/check_gradient.h"
 
@@ -17,17 +17,15 @@ namespace nextscale {
 namespace HWY_NAMESPACE {
 namespace {
 
-constexpr float kEpsilon = 1e-6f;
-
 // body(span, compact row, row of x) for every row, in parallel.
 template <typename Body>
-void ForEachRow(Context& context, std::span<const GradientSpan> spans, size_t width, const Body& body) {
+void ForEachRow(Context& context, std::span<const RowSpan> spans, size_t width, const Body& body) {
   if (spans.empty()) return;
   const size_t num_rows = spans.back().compact_row + spans.back().num_rows;
   constexpr size_t kTaskFloats = 16384;  // tens of microseconds
   const size_t task_rows = std::max<size_t>(1, kTaskFloats / width);
   context.pool().ParallelFor((num_rows + task_rows - 1) / task_rows, [&](size_t task, size_t) {
-    const GradientSpan* span = spans.data();
+    const RowSpan* span = spans.data();
     for (size_t row = task * task_rows; row < std::min(num_rows, (task + 1) * task_rows); ++row) {
       while (row - span->compact_row >= span->num_rows) ++span;
       body(*span, row, span->x_row + row - span->compact_row);
@@ -39,7 +37,7 @@ constexpr size_t kColumns = 128;  // of a task: a few lines of every row, sums i
 
 // body(spans of one sequence, first column, end column) for groups of columns of every sequence, in parallel.
 template <typename Body>
-void ForEachSequence(Context& context, std::span<const GradientSpan> spans, size_t width, const Body& body) {
+void ForEachSequence(Context& context, std::span<const RowSpan> spans, size_t width, const Body& body) {
   if (spans.empty() || spans.back().compact_row + spans.back().num_rows == 0) return;
   const size_t num_groups = (width + kColumns - 1) / kColumns;
   // A span that continues its predecessor's sequence has nothing to do.
@@ -79,26 +77,8 @@ void AddTo(float* sums, const float* values, size_t count) {
   });
 }
 
-void NormalizeRowsOnTarget(Context& context, const NormalizeRowsArgs& args) {
-  const float share = 1.0f / static_cast<float>(args.width);
-  ForEachRow(context, args.spans, args.width, [&](const GradientSpan&, size_t row, size_t x_row) HWY_ATTR {
-    const float* const x = args.x + x_row * args.x_stride;
-    float* const normal = args.normal + row * args.stride;
-    const float mean = share * SumRow(args.width, [&](auto d, size_t c) HWY_ATTR { return hn::LoadU(d, x + c); });
-    const float variance = share * SumRow(args.width, [&](auto d, size_t c) HWY_ATTR {
-                             const auto distance = hn::Sub(hn::LoadU(d, x + c), hn::Set(d, mean));
-                             return hn::Mul(distance, distance);
-                           });
-    const float factor = 1.0f / std::sqrt(variance + kEpsilon);
-    args.inverse_deviation[row] = factor;
-    ForColumns(0, args.width, [&](auto d, size_t c) HWY_ATTR {
-      hn::StoreU(hn::Mul(hn::Sub(hn::LoadU(d, x + c), hn::Set(d, mean)), hn::Set(d, factor)), d, normal + c);
-    });
-  });
-}
-
 void ModulateOnTarget(Context& context, const ModulateArgs& args) {
-  ForEachRow(context, args.spans, args.width, [&](const GradientSpan& span, size_t row, size_t) HWY_ATTR {
+  ForEachRow(context, args.spans, args.width, [&](const RowSpan& span, size_t row, size_t) HWY_ATTR {
     const float* const normal = args.normal + row * args.stride;
     const float* const gain = span.modulation + args.gain_offset;
     const float* const shift = span.modulation + args.shift_offset;
@@ -112,7 +92,7 @@ void ModulateOnTarget(Context& context, const ModulateArgs& args) {
 
 void ModulatedNormGradientOnTarget(Context& context, const ModulatedNormGradientArgs& args) {
   const float share = 1.0f / static_cast<float>(args.width);
-  ForEachRow(context, args.spans, args.width, [&](const GradientSpan& span, size_t row, size_t x_row) HWY_ATTR {
+  ForEachRow(context, args.spans, args.width, [&](const RowSpan& span, size_t row, size_t x_row) HWY_ATTR {
     const float* const dy = args.dy + row * args.stride;
     const float* const normal = args.normal + row * args.stride;
     const float* const gain = span.modulation + args.gain_offset;
@@ -132,9 +112,9 @@ void ModulatedNormGradientOnTarget(Context& context, const ModulatedNormGradient
     });
   });
   ForEachSequence(context, args.spans, args.width,
-                  [&](std::span<const GradientSpan> spans, size_t first, size_t end) HWY_ATTR {
+                  [&](std::span<const RowSpan> spans, size_t first, size_t end) HWY_ATTR {
                     float gains[kColumns] = {}, shifts[kColumns] = {};
-                    for (const GradientSpan& span : spans) {
+                    for (const RowSpan& span : spans) {
                       for (size_t row = span.compact_row; row < span.compact_row + span.num_rows; ++row) {
                         const float* const dys = args.dy + row * args.stride + first;
                         const float* const normals = args.normal + row * args.stride + first;
@@ -150,23 +130,12 @@ void ModulatedNormGradientOnTarget(Context& context, const ModulatedNormGradient
                   });
 }
 
-void GatedResidualOnTarget(Context& context, const GatedResidualArgs& args) {
-  ForEachRow(context, args.spans, args.width, [&](const GradientSpan& span, size_t row, size_t x_row) HWY_ATTR {
-    const float* const gate = span.modulation + args.gate_offset;
-    const float* const y = args.y + row * args.stride;
-    float* const x = args.x + x_row * args.x_stride;
-    ForColumns(0, args.width, [&](auto d, size_t c) HWY_ATTR {
-      hn::StoreU(hn::MulAdd(hn::LoadU(d, gate + c), hn::LoadU(d, y + c), hn::LoadU(d, x + c)), d, x + c);
-    });
-  });
-}
-
 void GatedResidualGradientOnTarget(Context& context, const GatedResidualGradientArgs& args) {
   // First the sums: dy may take y's place.
   ForEachSequence(
-      context, args.spans, args.width, [&](std::span<const GradientSpan> spans, size_t first, size_t end) HWY_ATTR {
+      context, args.spans, args.width, [&](std::span<const RowSpan> spans, size_t first, size_t end) HWY_ATTR {
         float gates[kColumns] = {};
-        for (const GradientSpan& span : spans) {
+        for (const RowSpan& span : spans) {
           for (size_t i = 0; i < span.num_rows; ++i) {
             const float* const dx = args.dx + (span.x_row + i) * args.x_stride + first;
             const float* const y = args.y + (span.compact_row + i) * args.stride + first;
@@ -177,7 +146,7 @@ void GatedResidualGradientOnTarget(Context& context, const GatedResidualGradient
         }
         AddTo(spans.front().dmodulation + args.gate_offset + first, gates, end - first);
       });
-  ForEachRow(context, args.spans, args.width, [&](const GradientSpan& span, size_t row, size_t x_row) HWY_ATTR {
+  ForEachRow(context, args.spans, args.width, [&](const RowSpan& span, size_t row, size_t x_row) HWY_ATTR {
     const float* const gate = span.modulation + args.gate_offset;
     const float* const dx = args.dx + x_row * args.x_stride;
     float* const dy = args.dy + row * args.stride;
@@ -195,16 +164,9 @@ HWY_AFTER_NAMESPACE();
 #if HWY_ONCE
 namespace nextscale {
 
-HWY_EXPORT(NormalizeRowsOnTarget);
 HWY_EXPORT(ModulateOnTarget);
 HWY_EXPORT(ModulatedNormGradientOnTarget);
-HWY_EXPORT(GatedResidualOnTarget);
 HWY_EXPORT(GatedResidualGradientOnTarget);
-
-void NormalizeRows(Context& context, const NormalizeRowsArgs& args) {
-  CheckNormalizeRows(args);
-  HWY_DYNAMIC_DISPATCH(NormalizeRowsOnTarget)(context, args);
-}
 
 void Modulate(Context& context, const ModulateArgs& args) {
   CheckModulate(args);
@@ -214,11 +176,6 @@ void Modulate(Context& context, const ModulateArgs& args) {
 void ModulatedNormGradient(Context& context, const ModulatedNormGradientArgs& args) {
   CheckModulatedNormGradient(args);
   HWY_DYNAMIC_DISPATCH(ModulatedNormGradientOnTarget)(context, args);
-}
-
-void GatedResidual(Context& context, const GatedResidualArgs& args) {
-  CheckGatedResidual(args);
-  HWY_DYNAMIC_DISPATCH(GatedResidualOnTarget)(context, args);
 }
 
 void GatedResidualGradient(Context& context, const GatedResidualGradientArgs& args) {

@@ -10,6 +10,7 @@
 #include <cmath>
 #include <numeric>
 
+#include "native/backend/cpu/kernels.h"
 #include "native/backend/cpu/simd-inl.h"
 #include "native/ops/check_gradient.h"
 

@@ -6,7 +6,6 @@
 #pragma once
 
 #include <algorithm>
-#include <array>
 #include <cstddef>
 #include <span>
 
@@ -46,26 +45,5 @@ inline QueryPanel NextPanel(std::span<const size_t> ends, size_t first, size_t w
   panel.visible = ends[ScaleOf(ends, first + panel.size - 1)];
   return panel;
 }
-
-// Panels that share what is packed for a block of keys.
-struct QueryGroup {
-  static constexpr size_t kMaxPanels = 32;
-
-  // At most max_panels <= kMaxPanels of them from query `first` on; none at the end of the sequence.
-  QueryGroup(std::span<const size_t> ends, size_t first, size_t width, size_t max_panels) : first(first) {
-    const size_t num_rows = ends.empty() ? 0 : ends.back();
-    for (size_t query = first; query < num_rows && count < max_panels; ++count) {
-      panels[count] = NextPanel(ends, query, width);
-      query += panels[count].size;
-      size = query - first;
-    }
-  }
-  size_t end() const { return first + size; }
-  size_t visible() const { return panels[count - 1].visible; }  // keys
-
-  std::array<QueryPanel, kMaxPanels> panels;
-  size_t count = 0;
-  size_t first = 0, size = 0;  // queries
-};
 
 }  // namespace nextscale

@@ -1,11 +1,13 @@
 // Bicubic upsampling and area downsampling. Latent-sized: plain loops over
 // channels, which the compiler vectorises, are enough.
+
 #include "native/ops/resample.h"
 
 #include <algorithm>
 #include <array>
 #include <cmath>
 
+#include "native/backend/cpu/kernels.h"
 #include "native/ops/check.h"
 #include "native/ops/check_map.h"
 
@@ -68,8 +70,7 @@ void AreaDown(Context& context, const AreaDownArgs& args) {
   CheckFloat(args.out_dtype, "area: out");
   const size_t in_side = args.in_side, out_side = args.out_side;
   context.pool().ParallelFor(args.num_images * out_side, [&](size_t index, size_t) {
-    const size_t y = index % out_side, y0 = y * in_side / out_side,
-                 y1 = ((y + 1) * in_side + out_side - 1) / out_side;
+    const size_t y = index % out_side, y0 = y * in_side / out_side, y1 = ((y + 1) * in_side + out_side - 1) / out_side;
     const float* in = args.in + index / out_side * in_side * in_side * args.in_stride;
     float* out = static_cast<float*>(args.out) + index * out_side * args.out_stride;
     for (size_t x = 0; x < out_side; ++x, out += args.out_stride) {

@@ -10,6 +10,7 @@
 #include <bit>
 #include <functional>
 
+#include "native/backend/cpu/kernels.h"
 #include "native/backend/cpu/simd-inl.h"
 #include "native/base/error.h"
 #include "native/base/rng.h"

@@ -3,6 +3,7 @@
 
 #include <cstddef>
 
+#include "native/backend/cpu/context.h"
 #include "native/ops/conv.h"
 
 namespace nextscale {

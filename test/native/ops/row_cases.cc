@@ -88,9 +88,9 @@ static void CheckEmbed(Backend& backend, size_t images, size_t branches, size_t 
   args.x = reinterpret_cast<float*>(to);
   args.position = table.Put(position);
   if (labelled) {
-    args.class_embedding = table.Put(classes);
-    args.start = table.Put(start);
-    args.labels = labels;
+    args.starts = table.Put(classes);
+    args.start_position = table.Put(start);
+    args.conditions = labels;
   }
   args.stride = stride;
   args.width = width;
@@ -107,25 +107,27 @@ static void CheckCondition(Backend& backend, DType dtype, size_t width, uint64_t
   const std::vector<float> classes = random.Floats(4 * width, 3.0f), offset = random.Floats(width);
   const std::vector<int32_t> labels = {2, 0, 3};
   const size_t stride = width + 5;
-  Output out(3 * stride, dtype), sum(3 * stride, DType::kF32);
+  Output vector(3 * width, dtype), start(3 * width, DType::kF32), sum(3 * stride, DType::kF32);
   const std::vector<float> in = random.Floats(3 * (width + 1));
   for (size_t i = 0; i < 3; ++i) {
     for (size_t c = 0; c < width; ++c) {
       const double x = static_cast<double>(classes[static_cast<size_t>(labels[i]) * width + c]);
-      out.Expect(i * stride + c, x / (1.0 + std::exp(-x)));
+      vector.Expect(i * width + c, x / (1.0 + std::exp(-x)));
+      start.Expect(i * width + c, x);
       sum.Expect(i * stride + c, static_cast<double>(in[i * (width + 1) + c]) + static_cast<double>(offset[c]));
     }
   }
-  std::byte* const to = table.Put(out.bytes());
+  std::byte* const vector_at = table.Put(vector.bytes());
+  std::byte* const start_at = table.Put(start.bytes());
   std::byte* const sum_at = table.Put(sum.bytes());
-  LabelConditionArgs condition;
-  condition.out = to;
-  condition.out_dtype = dtype;
-  condition.out_stride = stride;
+  ConditionArgs condition;
+  condition.start = reinterpret_cast<float*>(start_at);
+  condition.vector = vector_at;
+  condition.vector_dtype = dtype;
   condition.width = width;
-  condition.class_embedding = table.Put(classes);
-  condition.labels = labels;
-  backend.LabelCondition(condition);
+  condition.embedding = table.Put(classes);
+  condition.rows = labels;
+  backend.Condition(condition);
   AddOffsetArgs add;
   add.out = reinterpret_cast<float*>(sum_at);
   add.out_stride = stride;
@@ -135,7 +137,8 @@ static void CheckCondition(Backend& backend, DType dtype, size_t width, uint64_t
   add.num_rows = 3;
   add.width = width;
   backend.AddOffset(add);
-  ASSERT_NO_FATAL_FAILURE(out.Check(table.Take(to, out), Tolerance(dtype))) << "seed " << seed;
+  ASSERT_NO_FATAL_FAILURE(vector.Check(table.Take(vector_at, vector), Tolerance(dtype))) << "seed " << seed;
+  ASSERT_NO_FATAL_FAILURE(start.Check(table.Take(start_at, start), 0)) << "seed " << seed;
   ASSERT_NO_FATAL_FAILURE(sum.Check(table.Take(sum_at, sum), 1e-6)) << "seed " << seed;
 }
 

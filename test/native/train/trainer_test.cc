@@ -11,9 +11,10 @@
 #include <string>
 #include <vector>
 
+#include "native/backend/cpu/cpu_backend.h"
 #include "native/base/error.h"
 #include "native/io/safetensors.h"
-#include "test/native/generate/test_model.h"
+#include "test/native/generate/engine_harness.h"
 
 namespace nextscale {
 namespace {
@@ -103,7 +104,9 @@ class TrainerGoldenTest : public testing::TestWithParam<GoldenCase> {
   TrainInput Input(const std::vector<int32_t>& depths) const {
     return {.tokens = tokens_, .labels = labels_, .depths = depths};
   }
-  Trainer Make(TrainerOptions options) const { return Trainer(config(), weights_->table(), options); }
+  Trainer Make(const TrainerOptions& options, size_t num_threads = 2) const {
+    return Trainer(std::make_unique<CpuBackend>(num_threads), config(), weights_->table(), options);
+  }
 
   void ExpectGradients(const Trainer& trainer, const std::string& group) {
     size_t compared = 0;
@@ -138,7 +141,7 @@ class TrainerGoldenTest : public testing::TestWithParam<GoldenCase> {
 };
 
 TEST_P(TrainerGoldenTest, LogitsAndLosses) {
-  Trainer trainer = Make({.threads = 2, .micro_batch = 2});
+  Trainer trainer = Make({.micro_batch = 2});
   for (const auto& [group, depths] : {std::pair{std::string("teacher"), full_depths_},
                                       std::pair{std::string("teacher_sub"), GetParam().subnet_depths}}) {
     const std::vector<float> wanted = expected_->Floats(group + "/logits");
@@ -156,7 +159,7 @@ TEST_P(TrainerGoldenTest, GradientsOfEveryParameter) {
   for (const bool checkpointing : {false, true}) {
     for (const size_t micro_batch : {size_t{1}, size_t{2}, size_t{5}}) {
       SCOPED_TRACE(testing::Message() << "checkpointing " << checkpointing << ", micro batch " << micro_batch);
-      Trainer trainer = Make({.threads = 2, .micro_batch = micro_batch, .checkpointing = checkpointing});
+      Trainer trainer = Make({.micro_batch = micro_batch, .checkpointing = checkpointing});
       const StepOptions gradients_only{.update = false};
       ExpectLosses(trainer.Step(Input(GetParam().subnet_depths), gradients_only), "teacher_sub");
       ExpectGradients(trainer, "grads_sub");
@@ -169,7 +172,7 @@ TEST_P(TrainerGoldenTest, GradientsOfEveryParameter) {
 TEST_P(TrainerGoldenTest, SameBitsAtAnyThreadCount) {
   std::vector<std::vector<float>> first;
   for (const size_t threads : {1, 2, 3}) {
-    Trainer trainer = Make({.threads = threads, .micro_batch = 2});
+    Trainer trainer = Make({.micro_batch = 2}, threads);
     for (int step = 0; step < 2; ++step) trainer.Step(Input(GetParam().subnet_depths), {.learning_rate = 1e-3});
     std::vector<std::vector<float>> weights;
     for (const Parameter& parameter : trainer.layout().all()) {
@@ -187,7 +190,7 @@ TEST_P(TrainerAdamWTest, ThreeSteps) {
   for (const bool decay_all : {true, false}) {
     const std::string group = decay_all ? "adamw" : "adamw_groups";
     SCOPED_TRACE(group);
-    Trainer trainer = Make({.threads = 2, .micro_batch = 2});
+    Trainer trainer = Make({.micro_batch = 2});
     const StepOptions step{.learning_rate = 1e-3, .weight_decay = 0.05, .decay_all = decay_all};
     std::vector<float> losses;
     for (int i = 0; i < 3; ++i) losses.push_back(static_cast<float>(trainer.Step(Input(full_depths_), step).loss));
@@ -248,8 +251,35 @@ class TrainerTest : public testing::Test {
   const std::vector<int32_t> full_ = {6, 6, 6, 6}, subnet_ = {2, 2, 2, 2};
 };
 
+// Training and generation run one forward: with the same tokens, conditions and depths, the same bits.
+TEST_F(TrainerTest, LogitsAreThoseOfAGeneration) {
+  const auto engine = Open(model_, 2);
+  Trainer trainer(std::make_unique<CpuBackend>(3), model_.config, model_.tensors, {.micro_batch = 2});
+  const size_t codes = model_.config.tokenizer.codebook_size;
+  for (const std::vector<int32_t>& depths : {full_, subnet_, {6, 6, 3, 2}}) {
+    std::vector<float> logits(tokens_.size() * codes);
+    trainer.Logits(Input(depths), logits.data());
+    Request request = Simple(labels_, 1, depths, 0.0f);
+    request.given_tokens = tokens_;
+    request.capture = true;
+    Recording recording;
+    engine->Start(request, recording.MakeListener());
+    ASSERT_TRUE(recording.Wait().ok) << recording.Wait().message;
+    size_t offset = 0;  // of the scale, in numbers of one image
+    for (const ScaleResult& scale : recording.scales()) {
+      const size_t numbers = scale.logits.size() / labels_.size();
+      for (size_t i = 0; i < scale.logits.size(); ++i) {
+        const size_t at = i / numbers * (kTokens * codes) + offset + i % numbers;
+        ASSERT_EQ(scale.logits[i], logits[at]) << "scale " << scale.index << ", number " << i;
+      }
+      offset += numbers;
+    }
+    EXPECT_EQ(offset, kTokens * codes);
+  }
+}
+
 TEST_F(TrainerTest, BlocksThatNeverRanAreLeftAlone) {
-  Trainer trainer(model_.config, model_.tensors, {.threads = 1, .micro_batch = 3});
+  Trainer trainer(std::make_unique<CpuBackend>(1), model_.config, model_.tensors, {.micro_batch = 3});
   const StepOptions step{.learning_rate = 1e-2, .weight_decay = 0.1, .decay_all = true};
   trainer.Step(Input(full_), step);  // moments are no longer zero
   const auto idle = Read(trainer, TrainerArray::kWeights, "blocks.2.ffn.fc1.weight");
@@ -262,8 +292,8 @@ TEST_F(TrainerTest, BlocksThatNeverRanAreLeftAlone) {
 }
 
 TEST_F(TrainerTest, ClippingScalesTheWholeGradient) {
-  Trainer plain(model_.config, model_.tensors, {.micro_batch = 3}),
-      clipped(model_.config, model_.tensors, {.micro_batch = 3});
+  Trainer plain(std::make_unique<CpuBackend>(1), model_.config, model_.tensors, {.micro_batch = 3}),
+      clipped(std::make_unique<CpuBackend>(1), model_.config, model_.tensors, {.micro_batch = 3});
   const double norm = plain.Step(Input(full_), {.learning_rate = 1e-3}).gradient_norm;
   clipped.Step(Input(full_), {.learning_rate = 1e-3, .clip_norm = norm / 4});
   const auto a = Read(plain, TrainerArray::kMean, "head.weight"), b = Read(clipped, TrainerArray::kMean, "head.weight");
@@ -271,7 +301,7 @@ TEST_F(TrainerTest, ClippingScalesTheWholeGradient) {
 }
 
 TEST_F(TrainerTest, AverageFollowsTheWeights) {
-  Trainer trainer(model_.config, model_.tensors, {.micro_batch = 3, .average = true});
+  Trainer trainer(std::make_unique<CpuBackend>(1), model_.config, model_.tensors, {.micro_batch = 3, .average = true});
   const auto before = Read(trainer, TrainerArray::kAverage, "head.weight");
   EXPECT_EQ(before, Read(trainer, TrainerArray::kWeights, "head.weight"));
   trainer.Step(Input(full_), {.learning_rate = 1e-2, .average_decay = 0.75});
@@ -285,7 +315,7 @@ TEST_F(TrainerTest, AverageFollowsTheWeights) {
 }
 
 TEST_F(TrainerTest, NotFiniteStopsBeforeTheUpdate) {
-  Trainer trainer(model_.config, model_.tensors, {.micro_batch = 3});
+  Trainer trainer(std::make_unique<CpuBackend>(1), model_.config, model_.tensors, {.micro_batch = 3});
   auto bias = Read(trainer, TrainerArray::kWeights, "head.bias");
   bias[3] = std::numeric_limits<float>::quiet_NaN();
   trainer.Write(TrainerArray::kWeights, "head.bias", bias);
@@ -297,7 +327,7 @@ TEST_F(TrainerTest, NotFiniteStopsBeforeTheUpdate) {
 }
 
 TEST_F(TrainerTest, RefusesBadInput) {
-  Trainer trainer(model_.config, model_.tensors, {.micro_batch = 2});
+  Trainer trainer(std::make_unique<CpuBackend>(1), model_.config, model_.tensors, {.micro_batch = 2});
   const auto refuse = [&](const std::string& part, const TrainInput& input) {
     ExpectError(ErrorCode::kInvalidArgument, part, [&] { trainer.Step(input, {}); });
   };
@@ -323,14 +353,35 @@ TEST_F(TrainerTest, RefusesBadInput) {
   });
 }
 
+// A CPU that says that it lacks one op.
+class LackingBackend final : public CpuBackend {
+ public:
+  explicit LackingBackend(TrainingOp missing) : CpuBackend(1), missing_(missing) {}
+  bool Supports(TrainingOp op) const override { return op != missing_; }
+
+ private:
+  TrainingOp missing_;
+};
+
+TEST_F(TrainerTest, ADeviceThatLacksAnOpIsRefusedByItsName) {
+  for (size_t i = 0; i < kTrainingOpNames.size(); ++i) {
+    ExpectError(ErrorCode::kInvalidArgument,
+                "the device cpu cannot train: it has no " + std::string(kTrainingOpNames[i]), [&] {
+                  Trainer trainer(std::make_unique<LackingBackend>(static_cast<TrainingOp>(i)), model_.config,
+                                  model_.tensors, {});
+                });
+  }
+}
+
 TEST_F(TrainerTest, StopEndsTheCall) {
-  Trainer trainer(model_.config, model_.tensors, {.micro_batch = 3});
+  Trainer trainer(std::make_unique<CpuBackend>(1), model_.config, model_.tensors, {.micro_batch = 3});
   trainer.Stop();
   ExpectError(ErrorCode::kAborted, "stopped", [&] { trainer.Step(Input(full_), {}); });
 }
 
 TEST_F(TrainerTest, InitialisesAsTheReferenceDoes) {
-  Trainer trainer(model_.config, model_.tensors, {.micro_batch = 3, .initial_seed = 7});
+  Trainer trainer(std::make_unique<CpuBackend>(1), model_.config, model_.tensors,
+                  {.micro_batch = 3, .initial_seed = 7});
   const double width = static_cast<double>(model_.config.transformer.width), deviation = std::sqrt(1 / (3 * width));
   const auto qkv = Read(trainer, TrainerArray::kWeights, "blocks.0.attn.mat_qkv.weight");
   double square = 0, largest = 0;
@@ -346,7 +397,7 @@ TEST_F(TrainerTest, InitialisesAsTheReferenceDoes) {
   // The gates start near zero, so that every block starts as the identity: the loss is near ln V.
   const double loss = trainer.Step(Input(full_), {.update = false}).loss;
   EXPECT_NEAR(loss, std::log(static_cast<double>(model_.config.tokenizer.codebook_size)), 0.05);
-  Trainer same(model_.config, model_.tensors, {.micro_batch = 3, .initial_seed = 7});
+  Trainer same(std::make_unique<CpuBackend>(1), model_.config, model_.tensors, {.micro_batch = 3, .initial_seed = 7});
   EXPECT_EQ(Read(same, TrainerArray::kWeights, "head.weight"), Read(trainer, TrainerArray::kWeights, "head.weight"));
 }
 

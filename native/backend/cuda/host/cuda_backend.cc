@@ -14,7 +14,6 @@
 #include "native/backend/cuda/host/to_call.h"
 #include "native/base/error.h"
 #include "native/ops/check.h"
-#include "native/ops/check_gradient.h"
 #include "native/ops/check_map.h"
 
 namespace nextscale::cuda {
@@ -22,6 +21,11 @@ namespace {
 
 constexpr size_t kBatchRows = 32768;
 constexpr size_t kTableBytes = size_t{8} << 20, kTransferBytes = size_t{16} << 20;
+
+// This device does not train: it keeps nothing for a way back.
+void RequireNothingKept(const void* kept, const char* op) {
+  NS_REQUIRE(kept == nullptr, ErrorCode::kInvalidArgument, op, ": this device keeps nothing for a way back");
+}
 
 class CudaBackend final : public Backend {
  public:
@@ -81,7 +85,7 @@ class CudaBackend final : public Backend {
   void Qkv(const LinearArgs& linear, const SplitHeadsArgs& split) override;
   void Attention(const AttentionArgs& args) override;
   void Embed(const EmbedArgs& args) override;
-  void LabelCondition(const LabelConditionArgs& args) override;
+  void Condition(const ConditionArgs& args) override;
   void AddOffset(const AddOffsetArgs& args) override;
   void Sample(std::span<const SampleArgs> images) override;
   void CrossEntropy(const CrossEntropyArgs& args) override;
@@ -279,8 +283,7 @@ PackedConv CudaBackend::PackConv(const TensorView& weights, const std::vector<fl
 }
 
 Codebook CudaBackend::MakeCodebook(const std::vector<float>& rows, size_t size, size_t dim) {
-  NS_REQUIRE(size > 0 && dim > 0 && rows.size() == size * dim, ErrorCode::kInvalidArgument, "codebook: ", rows.size(),
-             " numbers for ", size, " codes of ", dim);
+  CheckCodebook(rows, size, dim);
   Codebook codebook;
   codebook.size = size;
   codebook.dim = dim;
@@ -312,6 +315,10 @@ RowTables CudaBackend::MakeRows(std::span<const RowSpan> spans, size_t num_rows)
 }
 
 const CudaBackend::KvTables& CudaBackend::MakeKv(std::span<const AttentionSequence> sequences, size_t width) {
+  for (const AttentionSequence& sequence : sequences) {
+    NS_REQUIRE(sequence.kv.tail_stride == 0, ErrorCode::kInvalidArgument, "attention: tail_stride ",
+               sequence.kv.tail_stride, ", expected 0 on this device");
+  }
   // The slots of the last call may be gone or changed by now: their copy in kv_data_ counts.
   size_t first_key = 0;
   const auto same = [&](const AttentionSequence& a, const AttentionSequence& b) {
@@ -360,6 +367,7 @@ const CudaBackend::KvTables& CudaBackend::MakeKv(std::span<const AttentionSequen
 // The format of the activations is the weights'.
 LinearCall CudaBackend::LinearCallOf(const LinearArgs& args) const {
   CheckLinear(args);
+  RequireNothingKept(args.kept, "linear");
   NS_REQUIRE(args.a_dtype == args.weights->dtype, ErrorCode::kInvalidArgument, "linear: a is in ",
              DTypeName(args.a_dtype), " and the weights in ", DTypeName(args.weights->dtype));
   return ToCall(args);
@@ -383,6 +391,7 @@ void CudaBackend::Linear(const LinearArgs& args) {
 
 void CudaBackend::ModulatedNorm(const ModulatedNormArgs& args) {
   CheckModulatedNorm(args);
+  RequireNothingKept(args.normal, "norm");
   if (args.spans.empty()) return;
   const size_t num_rows = args.spans.back().compact_row + args.spans.back().num_rows;
   if (num_rows == 0) return;
@@ -392,10 +401,8 @@ void CudaBackend::ModulatedNorm(const ModulatedNormArgs& args) {
 }
 
 void CudaBackend::Qkv(const LinearArgs& args, const SplitHeadsArgs& split) {
-  CheckSplitHeads(split);
-  NS_REQUIRE(args.epilogue == Epilogue::kStore && args.out == split.qkv && args.out_dtype == split.dtype &&
-                 args.out_stride == split.qkv_stride,
-             ErrorCode::kInvalidArgument, "qkv: the linear layer must store what is split");
+  CheckQkv(args, split);
+  RequireNothingKept(split.inverse_norms, "qkv");
   LinearCall call = LinearCallOf(args);
   if (args.num_rows == 0 || split.sequences.empty()) return;
   const KvTables& kv = MakeKv(split.sequences, split.num_heads * split.head_dim);
@@ -415,6 +422,7 @@ void CudaBackend::Qkv(const LinearArgs& args, const SplitHeadsArgs& split) {
 
 void CudaBackend::Attention(const AttentionArgs& args) {
   CheckAttention(args);
+  RequireNothingKept(args.log_sums, "attention");
   if (args.sequences.empty()) return;
   const KvTables& kv = MakeKv(args.sequences, args.num_heads * args.head_dim);
   AttentionCall call = ToCall(args);
@@ -428,13 +436,13 @@ void CudaBackend::Attention(const AttentionArgs& args) {
 
 void CudaBackend::Embed(const EmbedArgs& args) {
   CheckEmbed(args);
-  const int32_t* const labels = args.class_embedding == nullptr ? nullptr : Upload(args.labels);
-  AddEmbed(list_, ToCall(args, labels), "embed");
+  const int32_t* const conditions = args.starts == nullptr ? nullptr : Upload(args.conditions);
+  AddEmbed(list_, ToCall(args, conditions), "embed");
 }
 
-void CudaBackend::LabelCondition(const LabelConditionArgs& args) {
-  CheckLabelCondition(args);
-  AddLabelCondition(list_, ToCall(args, Upload(args.labels)), "label condition");
+void CudaBackend::Condition(const ConditionArgs& args) {
+  CheckCondition(args);
+  AddCondition(list_, ToCall(args, Upload(args.rows)), "condition");
 }
 
 void CudaBackend::AddOffset(const AddOffsetArgs& args) {

@@ -262,11 +262,10 @@ inline void AddCrossEntropy(LaunchList& list, const CrossEntropyCall& args, cons
 }
 inline void AddEmbed(LaunchList& list, const EmbedCall& args, const char* op) {
   const uint64_t rows = uint64_t{args.num_images} * args.num_tokens;
-  list.Add(KernelId::kEmbed, MapShape(rows * (args.class_embedding != nullptr ? args.num_branches : 1) * args.width),
-           args, op);
+  list.Add(KernelId::kEmbed, MapShape(rows * (args.starts != nullptr ? args.num_branches : 1) * args.width), args, op);
 }
-inline void AddLabelCondition(LaunchList& list, const LabelConditionCall& args, const char* op) {
-  list.Add(KernelId::kLabelCondition, MapShape(uint64_t{args.num_labels} * args.width), args, op);
+inline void AddCondition(LaunchList& list, const ConditionCall& args, const char* op) {
+  list.Add(KernelId::kCondition, MapShape(uint64_t{args.num_rows} * args.width), args, op);
 }
 inline void AddAddOffset(LaunchList& list, const AddOffsetCall& args, const char* op) {
   list.Add(KernelId::kAddOffset, MapShape(uint64_t{args.num_rows} * args.width), args, op);

@@ -159,13 +159,13 @@ inline CrossEntropyCall ToCall(const CrossEntropyArgs& args) {
           .codebook_size = size(args.codebook_size)};
 }
 
-inline EmbedCall ToCall(const EmbedArgs& args, const int32_t* labels) {
+inline EmbedCall ToCall(const EmbedArgs& args, const int32_t* conditions) {
   const Narrow size("embed");
   return {.x = args.x,
           .position = args.position,
-          .class_embedding = args.class_embedding,
-          .start = args.start,
-          .labels = labels,
+          .starts = args.starts,
+          .start_position = args.start_position,
+          .conditions = conditions,
           .stride = size(args.stride),
           .width = size(args.width),
           .num_tokens = size(args.num_tokens),
@@ -173,15 +173,15 @@ inline EmbedCall ToCall(const EmbedArgs& args, const int32_t* labels) {
           .num_branches = size(args.num_branches)};
 }
 
-inline LabelConditionCall ToCall(const LabelConditionArgs& args, const int32_t* labels) {
-  const Narrow size("label condition");
-  return {.out = args.out,
-          .class_embedding = args.class_embedding,
-          .labels = labels,
-          .out_stride = size(args.out_stride),
+inline ConditionCall ToCall(const ConditionArgs& args, const int32_t* rows) {
+  const Narrow size("condition");
+  return {.start = args.start,
+          .vector = args.vector,
+          .embedding = args.embedding,
+          .rows = rows,
           .width = size(args.width),
-          .num_labels = size(args.labels.size()),
-          .out_dtype = args.out_dtype};
+          .num_rows = size(args.rows.size()),
+          .vector_dtype = args.vector_dtype};
 }
 
 inline AddOffsetCall ToCall(const AddOffsetArgs& args) {

@@ -141,20 +141,21 @@ struct CrossEntropyCall {
 struct EmbedCall {
   float* x = nullptr;
   const float* position = nullptr;
-  const float* class_embedding = nullptr;
-  const float* start = nullptr;
-  const int32_t* labels = nullptr;
+  const float* starts = nullptr;
+  const float* start_position = nullptr;
+  const int32_t* conditions = nullptr;
   uint32_t stride = 0, width = 0, num_tokens = 0, num_images = 0, num_branches = 1, unused = 0;
 };
 
-// As nextscale::LabelConditionArgs.
-struct LabelConditionCall {
-  void* out = nullptr;
-  const float* class_embedding = nullptr;
-  const int32_t* labels = nullptr;
-  uint32_t out_stride = 0, width = 0, num_labels = 0;
-  DType out_dtype = DType::kF32;
-  uint8_t unused[3] = {};
+// As nextscale::ConditionArgs.
+struct ConditionCall {
+  float* start = nullptr;
+  void* vector = nullptr;
+  const float* embedding = nullptr;
+  const int32_t* rows = nullptr;
+  uint32_t width = 0, num_rows = 0;
+  DType vector_dtype = DType::kF32;
+  uint8_t unused[7] = {};
 };
 
 // As nextscale::AddOffsetArgs.

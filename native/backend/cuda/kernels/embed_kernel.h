@@ -1,22 +1,22 @@
-// Embedding sums, the condition of the modulations, and the loss of given tokens.
+// Embedding sums, conditions, and the loss of given tokens.
 #pragma once
 
 #include "native/backend/cuda/kernels/map_kernel.h"
 
 namespace nextscale::cuda::NS_SIDE {
 
-// One thread per number of the first branch (without class embedding), or of all rows.
+// One thread per number of the first branch (without starts), or of all rows.
 NS_DEVICE void Embed(const Thread& thread, const EmbedCall& args) {
   const uint64_t index = GlobalIndex(thread), row = index / args.width;
   const uint32_t c = static_cast<uint32_t>(index % args.width), branch_rows = args.num_images * args.num_tokens;
-  const bool labelled = args.class_embedding != nullptr;
-  if (row >= uint64_t{branch_rows} * (labelled ? args.num_branches : 1)) return;
+  const bool starts = args.starts != nullptr;
+  if (row >= uint64_t{branch_rows} * (starts ? args.num_branches : 1)) return;
   const uint64_t token = row % args.num_tokens;
   const float position = args.position[token * args.width + c];
   float* const x = args.x + row * args.stride + c;
-  if (labelled) {
-    const uint64_t label = static_cast<uint64_t>(args.labels[row / args.num_tokens]);
-    *x = args.class_embedding[label * args.width + c] + args.start[token * args.width + c] + position;
+  if (starts) {
+    const uint64_t condition = static_cast<uint64_t>(args.conditions[row / args.num_tokens]);
+    *x = args.starts[condition * args.width + c] + args.start_position[token * args.width + c] + position;
     return;
   }
   const float value = *x + position;
@@ -24,12 +24,13 @@ NS_DEVICE void Embed(const Thread& thread, const EmbedCall& args) {
   if (args.num_branches == 2) x[uint64_t{branch_rows} * args.stride] = value;
 }
 
-NS_DEVICE void LabelCondition(const Thread& thread, const LabelConditionCall& args) {
+NS_DEVICE void Condition(const Thread& thread, const ConditionCall& args) {
   const uint64_t index = GlobalIndex(thread), row = index / args.width;
   const uint32_t c = static_cast<uint32_t>(index % args.width);
-  if (row >= args.num_labels) return;
-  const float x = args.class_embedding[static_cast<uint64_t>(args.labels[row]) * args.width + c];
-  Store(args.out_dtype, args.out, row * args.out_stride + c, x / (1.0f + Exp(-x)));
+  if (row >= args.num_rows) return;
+  const float x = args.embedding[static_cast<uint64_t>(args.rows[row]) * args.width + c];
+  args.start[index] = x;
+  Store(args.vector_dtype, args.vector, index, x / (1.0f + Exp(-x)));
 }
 
 NS_DEVICE void AddOffset(const Thread& thread, const AddOffsetCall& args) {

@@ -48,7 +48,7 @@
   X(Sample, SampleCall, kSampleThreads, 1, SampleToken)                             \
   X(CrossEntropy, CrossEntropyCall, kLossThreads, 1, CrossEntropy)                  \
   X(Embed, EmbedCall, kMapThreads, 1, Embed)                                        \
-  X(LabelCondition, LabelConditionCall, kMapThreads, 1, LabelCondition)             \
+  X(Condition, ConditionCall, kMapThreads, 1, Condition)                            \
   X(AddOffset, AddOffsetCall, kMapThreads, 1, AddOffset)                            \
   X(GatherBicubic, GatherBicubicCall, kMapThreads, 1, GatherBicubic)                \
   X(ResidualConv, ResidualConvCall, kMapThreads, 1, ResidualConv)                   \

@@ -1,6 +1,7 @@
 // Attention as training runs it, against plain double arithmetic and its finite differences.
 #include "native/ops/attention_gradient.h"
 
+#include "native/backend/cpu/kernels.h"
 #include "native/base/error.h"
 #include "native/ops/attention.h"
 #include "test/native/backend/cpu/finite_differences.h"
@@ -71,6 +72,26 @@ Doubles NaiveAttention(const Doubles& qkv, const Shape& shape, size_t num_heads,
   return out;
 }
 
+// One sequence per scale, whose keys are the k | v columns of the rows up to its end.
+std::vector<AttentionSequence> InPlace(std::span<const CausalSequence> sequences, const std::vector<float>& qkv,
+                                       size_t qkv_stride, size_t width) {
+  std::vector<AttentionSequence> scales;
+  for (const CausalSequence& sequence : sequences) {
+    const float* const keys = qkv.data() + sequence.first_row * qkv_stride + width;
+    size_t begin = 0;
+    for (const size_t end : sequence.ends) {
+      AttentionSequence& scale = scales.emplace_back();
+      scale.compact_row = sequence.first_row + begin;
+      scale.num_rows = end - begin;
+      scale.kv.tail = reinterpret_cast<std::byte*>(const_cast<float*>(keys));
+      scale.kv.tail_rows = end;
+      scale.kv.tail_stride = qkv_stride;
+      begin = end;
+    }
+  }
+  return scales;
+}
+
 // Runs forward and backward with strides that leave poisoned padding.
 struct Passes {
   Passes(Context& context, const Shape& shape, const std::vector<float>& dense_qkv,
@@ -85,26 +106,27 @@ struct Passes {
     const std::vector<float> dout_rows = spread(dense_dout, width, out_stride);
     std::vector<float> out_rows(shape.num_rows * out_stride, kPoison), dqkv_rows(qkv.size(), kPoison);
     std::vector<float> log_sums(shape.num_rows * num_heads, kPoison);
-    CausalAttention(context, {.out = out_rows.data(),
-                              .out_stride = out_stride,
-                              .log_sums = log_sums.data(),
-                              .qkv = qkv.data(),
-                              .qkv_stride = qkv_stride,
-                              .num_heads = num_heads,
-                              .head_dim = head_dim,
-                              .softmax_factor = factor,
-                              .sequences = shape.sequences});
-    CausalAttentionGradient(context, {.dqkv = dqkv_rows.data(),
-                                      .dout = dout_rows.data(),
-                                      .out = out_rows.data(),
-                                      .out_stride = out_stride,
-                                      .log_sums = log_sums.data(),
-                                      .qkv = qkv.data(),
-                                      .qkv_stride = qkv_stride,
-                                      .num_heads = num_heads,
-                                      .head_dim = head_dim,
-                                      .softmax_factor = factor,
-                                      .sequences = shape.sequences});
+    const std::vector<AttentionSequence> scales = InPlace(shape.sequences, qkv, qkv_stride, width);
+    Attention(context, {.out = out_rows.data(),
+                        .out_stride = out_stride,
+                        .q = qkv.data(),
+                        .q_stride = qkv_stride,
+                        .num_heads = num_heads,
+                        .head_dim = head_dim,
+                        .softmax_factor = factor,
+                        .log_sums = log_sums.data(),
+                        .sequences = scales});
+    AttentionGradient(context, {.dqkv = dqkv_rows.data(),
+                                .dout = dout_rows.data(),
+                                .out = out_rows.data(),
+                                .out_stride = out_stride,
+                                .log_sums = log_sums.data(),
+                                .qkv = qkv.data(),
+                                .qkv_stride = qkv_stride,
+                                .num_heads = num_heads,
+                                .head_dim = head_dim,
+                                .softmax_factor = factor,
+                                .sequences = shape.sequences});
     for (size_t row = 0; row < shape.num_rows; ++row) {
       for (size_t c = 0; c < qkv_stride; ++c) {
         const float value = dqkv_rows[row * qkv_stride + c];
@@ -122,7 +144,7 @@ struct Passes {
   size_t touched = 0;  // padding that was written
 };
 
-TEST(CausalAttention, MatchesDoubleAndFiniteDifferences) {
+TEST(AttentionGradient, MatchesDoubleAndFiniteDifferences) {
   ForEachTarget([] {
     Context context(3);
     Random random(11);
@@ -193,7 +215,7 @@ Doubles NaiveGradient(const std::vector<float>& qkv, const std::vector<float>& d
   return gradient;
 }
 
-TEST(CausalAttention, LargerShapesAndTheirGradient) {
+TEST(AttentionGradient, LargerShapesAndTheirGradient) {
   ForEachTarget([] {
     Context context(3);
     Random random(12);
@@ -212,7 +234,7 @@ TEST(CausalAttention, LargerShapesAndTheirGradient) {
   });
 }
 
-TEST(CausalAttention, SameBitsAtAnyThreadCount) {
+TEST(AttentionGradient, SameBitsAtAnyThreadCount) {
   ForEachTarget([] {
     Random random(13);
     const Shape shape(random, 1, 9);
@@ -228,8 +250,8 @@ TEST(CausalAttention, SameBitsAtAnyThreadCount) {
   });
 }
 
-// What a cached run computes scale by scale.
-TEST(CausalAttention, AgreesWithInference) {
+// What a cached run computes scale by scale, from rows of keys and values of their own.
+TEST(AttentionGradient, AgreesWithInference) {
   Context context(2);
   Random random(14);
   const Shape shape(random, 1, 7);
@@ -264,7 +286,7 @@ TEST(CausalAttention, AgreesWithInference) {
   }
 }
 
-TEST(NormalizeHeads, MatchesDoubleAndFiniteDifferences) {
+TEST(SplitHeadsGradient, MatchesDoubleAndFiniteDifferences) {
   ForEachTarget([] {
     Context context(3);
     Random random(15);
@@ -275,22 +297,25 @@ TEST(NormalizeHeads, MatchesDoubleAndFiniteDifferences) {
       for (float& value : factor) value = 1.5f + value;
       const std::vector<float> raw = qkv, dout = random.Floats(num_rows * stride);
       std::vector<float> norms(num_rows * 2 * num_heads), dfactor(num_heads, 0.5f), dqkv = dout;
-      NormalizeHeads(context, {.qkv = qkv.data(),
-                               .qkv_stride = stride,
-                               .inverse_norms = norms.data(),
-                               .num_rows = num_rows,
-                               .num_heads = num_heads,
-                               .head_dim = head_dim,
-                               .head_factor = factor.data()});
-      NormalizeHeadsGradient(context, {.dqkv = dqkv.data(),
-                                       .qkv = qkv.data(),
-                                       .qkv_stride = stride,
-                                       .inverse_norms = norms.data(),
-                                       .num_rows = num_rows,
-                                       .num_heads = num_heads,
-                                       .head_dim = head_dim,
-                                       .head_factor = factor.data(),
-                                       .dhead_factor = dfactor.data()});
+      const std::vector<size_t> ends = {num_rows};
+      const std::vector<CausalSequence> sequences = {{.first_row = 0, .ends = ends}};
+      const std::vector<AttentionSequence> scales = InPlace(sequences, qkv, stride, width);
+      SplitHeads(context, {.qkv = qkv.data(),
+                           .qkv_stride = stride,
+                           .num_heads = num_heads,
+                           .head_dim = head_dim,
+                           .head_factor = factor.data(),
+                           .inverse_norms = norms.data(),
+                           .sequences = scales});
+      SplitHeadsGradient(context, {.dqkv = dqkv.data(),
+                                   .qkv = qkv.data(),
+                                   .qkv_stride = stride,
+                                   .inverse_norms = norms.data(),
+                                   .num_rows = num_rows,
+                                   .num_heads = num_heads,
+                                   .head_dim = head_dim,
+                                   .head_factor = factor.data(),
+                                   .dhead_factor = dfactor.data()});
       Doubles x = Widen(raw), factors = Widen(factor);
       const auto forward = [&] {
         Doubles out = x;
@@ -319,50 +344,53 @@ TEST(NormalizeHeads, MatchesDoubleAndFiniteDifferences) {
   });
 }
 
-TEST(NormalizeHeads, NothingIsNormalisedToNothing) {
+TEST(SplitHeadsGradient, NothingIsNormalisedToNothing) {
   Context context(1);
   std::vector<float> qkv(6), norms(2), factor = {2.0f}, dqkv(6, 1.0f), dfactor(1);
-  NormalizeHeads(context, {.qkv = qkv.data(),
-                           .qkv_stride = 6,
-                           .inverse_norms = norms.data(),
-                           .num_rows = 1,
-                           .num_heads = 1,
-                           .head_dim = 2,
-                           .head_factor = factor.data()});
+  const std::vector<size_t> ends = {1};
+  const std::vector<CausalSequence> sequences = {{.first_row = 0, .ends = ends}};
+  const std::vector<AttentionSequence> scales = InPlace(sequences, qkv, 6, 2);
+  SplitHeads(context, {.qkv = qkv.data(),
+                       .qkv_stride = 6,
+                       .num_heads = 1,
+                       .head_dim = 2,
+                       .head_factor = factor.data(),
+                       .inverse_norms = norms.data(),
+                       .sequences = scales});
   for (const float value : qkv) EXPECT_EQ(value, 0.0f);
-  NormalizeHeadsGradient(context, {.dqkv = dqkv.data(),
-                                   .qkv = qkv.data(),
-                                   .qkv_stride = 6,
-                                   .inverse_norms = norms.data(),
-                                   .num_rows = 1,
-                                   .num_heads = 1,
-                                   .head_dim = 2,
-                                   .head_factor = factor.data(),
-                                   .dhead_factor = dfactor.data()});
+  SplitHeadsGradient(context, {.dqkv = dqkv.data(),
+                               .qkv = qkv.data(),
+                               .qkv_stride = 6,
+                               .inverse_norms = norms.data(),
+                               .num_rows = 1,
+                               .num_heads = 1,
+                               .head_dim = 2,
+                               .head_factor = factor.data(),
+                               .dhead_factor = dfactor.data()});
   for (const float value : dqkv) EXPECT_TRUE(std::isfinite(value));
 }
 
-TEST(CausalAttention, RefusesBadArguments) {
+TEST(AttentionGradient, RefusesBadArguments) {
   Context context(1);
   std::vector<float> qkv(24), out(8), log_sums(4), dqkv(24);
   const std::vector<size_t> ends = {1, 2}, falling = {2, 1}, none;
   const std::vector<CausalSequence> sequences = {{.first_row = 0, .ends = ends}};
-  const CausalAttentionGradientArgs good{.dqkv = dqkv.data(),
-                                         .dout = out.data(),
-                                         .out = out.data(),
-                                         .out_stride = 4,
-                                         .log_sums = log_sums.data(),
-                                         .qkv = qkv.data(),
-                                         .qkv_stride = 12,
-                                         .num_heads = 2,
-                                         .head_dim = 2,
-                                         .softmax_factor = 1.0f,
-                                         .sequences = sequences};
-  EXPECT_NO_THROW(CausalAttentionGradient(context, good));
+  const AttentionGradientArgs good{.dqkv = dqkv.data(),
+                                   .dout = out.data(),
+                                   .out = out.data(),
+                                   .out_stride = 4,
+                                   .log_sums = log_sums.data(),
+                                   .qkv = qkv.data(),
+                                   .qkv_stride = 12,
+                                   .num_heads = 2,
+                                   .head_dim = 2,
+                                   .softmax_factor = 1.0f,
+                                   .sequences = sequences};
+  EXPECT_NO_THROW(AttentionGradient(context, good));
   const auto refused = [&](auto change) {
-    CausalAttentionGradientArgs args = good;
+    AttentionGradientArgs args = good;
     change(args);
-    EXPECT_THROW(CausalAttentionGradient(context, args), Error);
+    EXPECT_THROW(AttentionGradient(context, args), Error);
   };
   refused([](auto& args) { args.qkv_stride = 11; });
   refused([](auto& args) { args.out_stride = 3; });

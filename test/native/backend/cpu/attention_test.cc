@@ -2,6 +2,7 @@
 
 #include <numeric>
 
+#include "native/backend/cpu/kernels.h"
 #include "native/base/error.h"
 #include "test/native/backend/cpu/kernel_test.h"
 

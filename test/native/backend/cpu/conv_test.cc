@@ -4,6 +4,7 @@
 #include <limits>
 #include <string>
 
+#include "native/backend/cpu/kernels.h"
 #include "native/base/error.h"
 #include "test/native/backend/cpu/kernel_test.h"
 

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "native/backend/cpu/kernels.h"
 #include "native/base/error.h"
 #include "native/ops/conv.h"
 #include "test/native/backend/cpu/kernel_test.h"

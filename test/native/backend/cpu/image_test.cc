@@ -2,6 +2,7 @@
 
 #include <cmath>
 
+#include "native/backend/cpu/kernels.h"
 #include "native/base/error.h"
 #include "test/native/backend/cpu/kernel_test.h"
 
@@ -16,9 +17,12 @@ TEST(ImageTest, ThereAndBack) {
   const size_t pixels = 700, channels = 5, stride = 16;
   const std::vector<float> planar = random.Floats(pixels * channels);
   std::vector<float> map(pixels * stride), back(planar.size());
-  ImageToMap(context, {.map = map.data(), .stride = stride, .planar = planar.data(), .num_pixels = pixels, .channels = channels});
+  ImageToMap(
+      context,
+      {.map = map.data(), .stride = stride, .planar = planar.data(), .num_pixels = pixels, .channels = channels});
   EXPECT_EQ(map[3 * stride + 2], planar[2 * pixels + 3]);
-  MapToImage(context, {.planar = back.data(), .map = map.data(), .stride = stride, .num_pixels = pixels, .channels = channels});
+  MapToImage(context,
+             {.planar = back.data(), .map = map.data(), .stride = stride, .num_pixels = pixels, .channels = channels});
   for (size_t i = 0; i < back.size(); ++i) ASSERT_EQ(back[i], (planar[i] + 1.0f) * 0.5f);
 }
 

@@ -1,5 +1,6 @@
 #include "native/ops/linear_gradient.h"
 
+#include "native/backend/cpu/kernels.h"
 #include "native/base/error.h"
 #include "test/native/backend/cpu/kernel_test.h"
 

@@ -1,8 +1,8 @@
-#include "native/ops/codes.h"
-
 #include <limits>
 
+#include "native/backend/cpu/kernels.h"
 #include "native/base/error.h"
+#include "native/ops/codes.h"
 #include "test/native/backend/cpu/kernel_test.h"
 
 namespace nextscale {

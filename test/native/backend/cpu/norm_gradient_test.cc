@@ -1,6 +1,9 @@
 #include "native/ops/norm_gradient.h"
 
+#include "native/backend/cpu/kernels.h"
 #include "native/base/error.h"
+#include "native/ops/linear.h"
+#include "native/ops/norm.h"
 #include "test/native/backend/cpu/kernel_test.h"
 
 namespace nextscale {
@@ -49,8 +52,8 @@ struct Case {
   }
 
   // Spans whose gradients go to `to`, which is laid out as the modulations are.
-  std::vector<GradientSpan> Spans(float* to) const {
-    std::vector<GradientSpan> spans;
+  std::vector<RowSpan> Spans(float* to) const {
+    std::vector<RowSpan> spans;
     size_t row = 0;
     for (size_t i = 0; i < sizes.size(); row += sizes[i++]) {
       spans.push_back({row, x_rows[i], sizes[i], modulation.data() + sequences[i] * chunks,
@@ -106,10 +109,40 @@ struct Normalized {
 
 Normalized Normalize(Context& context, const Case& c) {
   Normalized out{std::vector<float>(c.m * c.stride, kPoison), std::vector<float>(c.m)};
-  const std::vector<GradientSpan> spans = c.Spans(nullptr);
-  NormalizeRows(context,
-                {out.normal.data(), c.stride, out.inverse_deviation.data(), c.x.data(), c.x_stride, c.width, spans});
+  const std::vector<RowSpan> spans = c.Spans(nullptr);
+  std::vector<float> modulated(out.normal.size());
+  ModulatedNorm(context, {.out = modulated.data(),
+                          .out_stride = c.stride,
+                          .x = c.x.data(),
+                          .x_stride = c.x_stride,
+                          .width = c.width,
+                          .spans = spans,
+                          .gain_offset = Gain(c),
+                          .shift_offset = kShift,
+                          .normal = out.normal.data(),
+                          .inverse_deviation = out.inverse_deviation.data()});
   return out;
+}
+
+// x += gate · y, by the linear layer that changes nothing; what it keeps is y.
+void GatedResidual(Context& context, const Case& c, std::span<const RowSpan> spans, const std::vector<float>& y,
+                   std::vector<float>& x) {
+  std::vector<float> identity(c.width * c.width), kept(y.size(), kPoison);
+  for (size_t i = 0; i < c.width; ++i) identity[i * c.width + i] = 1.0f;
+  PackedMatrix weights = MakePackedMatrix(c.width, c.width);
+  Repack(context, identity.data(), weights);
+  Linear(context, {.out = x.data(),
+                   .out_stride = c.x_stride,
+                   .a = y.data(),
+                   .a_stride = c.stride,
+                   .num_rows = c.m,
+                   .weights = &weights,
+                   .epilogue = Epilogue::kResidual,
+                   .spans = spans,
+                   .gate_offset = Gate(c),
+                   .kept = kept.data(),
+                   .kept_stride = c.stride});
+  EXPECT_EQ(kept, y);
 }
 
 TEST(NormGradient, ForwardMatchesDouble) {
@@ -119,10 +152,10 @@ TEST(NormGradient, ForwardMatchesDouble) {
     for (uint64_t trial = 0; trial < 30; ++trial) {
       const Case c(random.Index(2, 300), random.Index(1, 30), trial);
       const Normalized found = Normalize(context, c);
-      const std::vector<GradientSpan> spans = c.Spans(nullptr);
+      const std::vector<RowSpan> spans = c.Spans(nullptr);
       std::vector<float> out(c.m * c.stride, kPoison), x = c.x;
       Modulate(context, {out.data(), found.normal.data(), c.stride, c.width, spans, Gain(c), kShift});
-      GatedResidual(context, {x.data(), c.x_stride, c.y.data(), c.stride, c.width, spans, Gate(c)});
+      GatedResidual(context, c, spans, c.y, x);
       std::vector<double> normal(c.m * c.stride, static_cast<double>(kPoison)), modulated = normal,
                                                                                 sums = Wide(c.x.data(), c.x.size());
       double largest = 0.0;
@@ -167,7 +200,7 @@ TEST(NormGradient, NormMatchesFiniteDifferences) {
       const Case c(random.Index(12, trial % 8 == 0 ? 150 : 50), random.Index(1, 12), trial);
       const Normalized kept = Normalize(context, c);
       std::vector<float> dx = c.dx, dmodulation = c.dmodulation;
-      const std::vector<GradientSpan> spans = c.Spans(dmodulation.data());
+      const std::vector<RowSpan> spans = c.Spans(dmodulation.data());
       ModulatedNormGradient(context, {dx.data(), c.x_stride, c.dy.data(), kept.normal.data(), c.stride,
                                       kept.inverse_deviation.data(), c.width, spans, Gain(c), kShift});
       std::vector<double> expected_dx = Wide(c.dx.data(), c.dx.size());
@@ -203,7 +236,7 @@ TEST(NormGradient, GatedResidualMatchesFiniteDifferences) {
     for (uint64_t trial = 0; trial < 30; ++trial) {
       const Case c(random.Index(1, 300), random.Index(1, 30), trial);
       std::vector<float> dy(c.y.size(), kPoison), dmodulation = c.dmodulation;
-      const std::vector<GradientSpan> spans = c.Spans(dmodulation.data());
+      const std::vector<RowSpan> spans = c.Spans(dmodulation.data());
       GatedResidualGradient(context,
                             {dy.data(), c.dx.data(), c.x_stride, c.y.data(), c.stride, c.width, spans, Gate(c)});
       std::vector<double> expected_dy(c.y.size(), static_cast<double>(kPoison));
@@ -236,9 +269,9 @@ TEST(NormGradient, DoesNotDependOnThreadsOrPlace) {
       const Normalized kept = Normalize(context, c);
       std::vector<float> out = kept.normal, x = c.x, dx = c.dx, y = c.y, dy(c.y.size(), kPoison);
       std::vector<float> dmodulation = c.dmodulation;
-      const std::vector<GradientSpan> spans = c.Spans(dmodulation.data());
+      const std::vector<RowSpan> spans = c.Spans(dmodulation.data());
       Modulate(context, {out.data(), kept.normal.data(), c.stride, c.width, spans, Gain(c), kShift});
-      GatedResidual(context, {x.data(), c.x_stride, y.data(), c.stride, c.width, spans, Gate(c)});
+      GatedResidual(context, c, spans, y, x);
       ModulatedNormGradient(context, {dx.data(), c.x_stride, c.dy.data(), kept.normal.data(), c.stride,
                                       kept.inverse_deviation.data(), c.width, spans, Gain(c), kShift});
       float* const to = in_place ? y.data() : dy.data();
@@ -271,7 +304,7 @@ void Refused(Op op, Args args, const Change& change) {
 TEST(NormGradient, RefusesBadArguments) {
   std::vector<float> x(48), y(48), dy(48), dev(4), modulation(24), dmodulation(48);
   const auto spans_of = [&](std::array<float*, 3> to) {
-    return std::vector<GradientSpan>{
+    return std::vector<RowSpan>{
         {0, 0, 1, modulation.data(), to[0]}, {1, 1, 1, modulation.data(), to[1]}, {2, 2, 1, modulation.data(), to[2]}};
   };
   float* const first = dmodulation.data();
@@ -281,12 +314,21 @@ TEST(NormGradient, RefusesBadArguments) {
   late[1].compact_row = 2;
   plain[2].modulation = nullptr;
 
-  const NormalizeRowsArgs normalize{y.data(), 8, dev.data(), x.data(), 8, 8, good};
-  Refused(NormalizeRows, normalize, [](auto& args) { args.width = 0; });
-  Refused(NormalizeRows, normalize, [](auto& args) { args.stride = 7; });
-  Refused(NormalizeRows, normalize, [](auto& args) { args.x_stride = 7; });
-  Refused(NormalizeRows, normalize, [](auto& args) { args.inverse_deviation = nullptr; });
-  Refused(NormalizeRows, normalize, [&](auto& args) { args.spans = late; });
+  const ModulatedNormArgs normalize{.out = dy.data(),
+                                    .out_stride = 8,
+                                    .x = x.data(),
+                                    .x_stride = 8,
+                                    .width = 8,
+                                    .spans = good,
+                                    .gain_offset = 0,
+                                    .shift_offset = 8,
+                                    .normal = y.data(),
+                                    .inverse_deviation = dev.data()};
+  Refused(ModulatedNorm, normalize, [](auto& args) { args.width = 0; });
+  Refused(ModulatedNorm, normalize, [](auto& args) { args.out_stride = 7; });
+  Refused(ModulatedNorm, normalize, [](auto& args) { args.x_stride = 7; });
+  Refused(ModulatedNorm, normalize, [](auto& args) { args.inverse_deviation = nullptr; });
+  Refused(ModulatedNorm, normalize, [&](auto& args) { args.spans = late; });
 
   const ModulateArgs modulate{dy.data(), y.data(), 8, 8, good, 0, 8};
   Refused(Modulate, modulate, [](auto& args) { args.stride = 7; });
@@ -300,11 +342,6 @@ TEST(NormGradient, RefusesBadArguments) {
   Refused(ModulatedNormGradient, gradient, [&](auto& args) { args.spans = bare; });
   Refused(ModulatedNormGradient, gradient, [&](auto& args) { args.spans = torn; });
 
-  const GatedResidualArgs residual{x.data(), 8, y.data(), 8, 8, good, 16};
-  Refused(GatedResidual, residual, [](auto& args) { args.x_stride = 7; });
-  Refused(GatedResidual, residual, [](auto& args) { args.y = nullptr; });
-  Refused(GatedResidual, residual, [&](auto& args) { args.spans = plain; });
-
   const GatedResidualGradientArgs gated{dy.data(), x.data(), 8, y.data(), 8, 8, good, 16};
   Refused(GatedResidualGradient, gated, [](auto& args) { args.stride = 7; });
   Refused(GatedResidualGradient, gated, [](auto& args) { args.dx = nullptr; });
@@ -314,12 +351,11 @@ TEST(NormGradient, RefusesBadArguments) {
 
 TEST(NormGradient, NoRowsNothingToDo) {
   Context context(2);
-  const std::vector<GradientSpan> empty = {{0, 0, 0, nullptr, nullptr}};
-  for (const std::span<const GradientSpan> spans :
-       {std::span<const GradientSpan>{}, std::span<const GradientSpan>{empty}}) {
+  const std::vector<RowSpan> empty = {{0, 0, 0, nullptr, nullptr}};
+  for (const std::span<const RowSpan> spans : {std::span<const RowSpan>{}, std::span<const RowSpan>{empty}}) {
     EXPECT_NO_THROW(ModulatedNormGradient(context, {nullptr, 8, nullptr, nullptr, 8, nullptr, 8, spans, 0, 8}));
     EXPECT_NO_THROW(GatedResidualGradient(context, {nullptr, nullptr, 8, nullptr, 8, 8, spans, 0}));
-    EXPECT_NO_THROW(NormalizeRows(context, {nullptr, 8, nullptr, nullptr, 8, 8, spans}));
+    EXPECT_NO_THROW(ModulatedNorm(context, {.out_stride = 8, .x_stride = 8, .width = 8, .spans = spans}));
   }
 }
 

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "native/backend/cpu/kernels.h"
 #include "native/base/error.h"
 #include "native/ops/conv.h"
 #include "test/native/backend/cpu/kernel_test.h"
@@ -106,8 +107,8 @@ TEST(AreaDownTest, MatchesNaive) {
     }
   }
   std::vector<float> in(4), out(9);
-  const AreaDownArgs up{.out = out.data(), .out_stride = 1, .out_side = 3, .in = in.data(), .in_stride = 1, .in_side = 2,
-                        .channels = 1};
+  const AreaDownArgs up{
+      .out = out.data(), .out_stride = 1, .out_side = 3, .in = in.data(), .in_stride = 1, .in_side = 2, .channels = 1};
   EXPECT_THROW(AreaDown(context, up), Error);
   AreaDownArgs narrow = up;
   narrow.out_side = 2, narrow.channels = 2;

@@ -5,6 +5,7 @@
 #include <limits>
 #include <numeric>
 
+#include "native/backend/cpu/kernels.h"
 #include "native/base/error.h"
 #include "native/base/rng.h"
 #include "native/io/safetensors.h"

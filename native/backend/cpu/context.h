@@ -15,6 +15,7 @@ class Context {
   explicit Context(size_t num_threads) : pool_(num_threads), scratch_(num_threads * kScratchBytes) {}
 
   ThreadPool& pool() { return pool_; }
+  const ThreadPool& pool() const { return pool_; }
   // Scratch of one worker, 64-byte aligned; contents are undefined between two calls of a kernel.
   template <typename T>
   T* scratch(size_t worker) const {

@@ -1,6 +1,6 @@
-// L2 normalisation of the heads of q and k, and its gradient.
+// The gradient of the L2 normalisation of the heads of q and k.
 #undef HWY_TARGET_INCLUDE
-#define HWY_TARGET_INCLUDE "native/backend/cpu/head_norm.cc"
+#define HWY_TARGET_INCLUDE "native/backend/cpu/split_heads_gradient.cc"
 #include "native/backend/cpu/simd.h"
 // Re-includes this file for every target.
 #include <hwy/foreach_target.h>
@@ -8,8 +8,9 @@
 #include <algorithm>
 #include <cmath>
 
+#include "native/backend/cpu/kernels.h"
 #include "native/backend/cpu/simd-inl.h"
-#include "native/ops/check_attention_gradient.h"
+#include "native/ops/check_gradient.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace nextscale {
@@ -44,17 +45,7 @@ void ForEachHead(Context& context, const Args& args, const Body& body) {
   });
 }
 
-void NormalizeHeadsOnTarget(Context& context, const NormalizeHeadsArgs& args) {
-  ForEachHead(context, args, [&](size_t at, size_t head, bool is_key, size_t norm) {
-    float* const x = args.qkv + at;
-    const float inverse = 1.0f / std::max(std::sqrt(Dot(x, x, args.head_dim)), kLeastNorm);
-    const float factor = is_key ? inverse : inverse * args.head_factor[head];
-    for (size_t d = 0; d < args.head_dim; ++d) x[d] *= factor;
-    args.inverse_norms[norm] = inverse;
-  });
-}
-
-void NormalizeHeadsGradientOnTarget(Context& context, const NormalizeHeadsGradientArgs& args) {
+void SplitHeadsGradientOnTarget(Context& context, const SplitHeadsGradientArgs& args) {
   // First the sums over rows, one head a task: below, dq is overwritten.
   context.pool().ParallelFor(args.num_heads, [&](size_t head, size_t) {
     double sum = 0;
@@ -85,17 +76,27 @@ HWY_AFTER_NAMESPACE();
 #if HWY_ONCE
 namespace nextscale {
 
-HWY_EXPORT(NormalizeHeadsOnTarget);
-HWY_EXPORT(NormalizeHeadsGradientOnTarget);
+HWY_EXPORT(SplitHeadsGradientOnTarget);
 
-void NormalizeHeads(Context& context, const NormalizeHeadsArgs& args) {
-  CheckNormalizeHeads(args);
-  HWY_DYNAMIC_DISPATCH(NormalizeHeadsOnTarget)(context, args);
+void SplitHeadsGradient(Context& context, const SplitHeadsGradientArgs& args) {
+  CheckSplitHeadsGradient(args);
+  HWY_DYNAMIC_DISPATCH(SplitHeadsGradientOnTarget)(context, args);
 }
 
-void NormalizeHeadsGradient(Context& context, const NormalizeHeadsGradientArgs& args) {
-  CheckNormalizeHeadsGradient(args);
-  HWY_DYNAMIC_DISPATCH(NormalizeHeadsGradientOnTarget)(context, args);
+namespace {
+constexpr float kMostScale = 4.60517018598809136804f;  // ln 100
+}
+
+void HeadFactors(Context&, const HeadFactorArgs& args) {
+  CheckHeadFactors(args);
+  for (size_t h = 0; h < args.num_heads; ++h) args.head_factor[h] = std::exp(std::min(args.scale_mul[h], kMostScale));
+}
+
+void HeadFactorsGradient(Context&, const HeadFactorGradientArgs& args) {
+  CheckHeadFactorsGradient(args);
+  for (size_t h = 0; h < args.num_heads; ++h) {
+    if (args.scale_mul[h] <= kMostScale) args.dscale_mul[h] += args.dhead_factor[h] * args.head_factor[h];
+  }
 }
 
 }  // namespace nextscale
