@@ -1,7 +1,7 @@
 /** Random access to the bytes of a file, within bounds. Readers never load a whole file. */
 
-import type { BigIntStats } from "node:fs";
-import { type FileHandle, open, stat } from "node:fs/promises";
+import type { BigIntStats, Stats } from "node:fs";
+import { type FileHandle, open, readdir, stat } from "node:fs/promises";
 import { AbortError, InvalidCheckpointError, IoError } from "../errors.js";
 import { ioError } from "../files/io-error.js";
 import type { FileStamp } from "../native/contract.js";
@@ -35,7 +35,7 @@ export class FileSource implements ByteSource {
   static async open(path: string, expected?: FileStamp): Promise<FileSource> {
     let handle: FileHandle | undefined;
     try {
-      requireFile(path, await stat(path)); // before opening: opening a pipe would wait for a writer
+      await requireFile(path, await stat(path)); // before opening: opening a pipe would wait for a writer
       handle = await open(path, "r");
       const stamp = stampOf(path, await handle.stat({ bigint: true }));
       if (expected !== undefined) requireSame(expected, stamp);
@@ -144,10 +144,25 @@ export function throwIfAborted(signal: AbortSignal | undefined, what: string): v
   if (signal?.aborted) throw new AbortError(`${what} was cancelled`, { cause: signal.reason });
 }
 
-function requireFile<T extends { isFile(): boolean; isDirectory(): boolean }>(path: string, stats: T): T {
-  if (stats.isDirectory()) throw new IoError(`cannot read ${path}: it is a folder, a checkpoint file was expected`);
+async function requireFile(path: string, stats: Stats): Promise<void> {
+  if (stats.isDirectory()) {
+    const hint = hintOfFolder(await readdir(path).catch(() => []));
+    throw new IoError(`cannot read ${path}: it is a folder, a checkpoint file was expected${hint}`);
+  }
   if (!stats.isFile()) throw new IoError(`cannot read ${path}: it is not a regular file`);
-  return stats;
+}
+
+/** Some ways of saving make folders; what lies in one tells which file is meant, or what to make one with. */
+function hintOfFolder(names: readonly string[]): string {
+  const find = (pattern: RegExp) => names.find((name) => pattern.test(name));
+  if (find(/\.distcp$/) !== undefined) {
+    return ". It is a distributed checkpoint (torch.distributed.checkpoint): python -m torch.distributed.checkpoint.format_utils dcp_to_torch makes one file of it";
+  }
+  if (find(/^(latest|global_step\d+|.*_(model|optim)_states\.pt)$/) !== undefined) {
+    return ". It is a checkpoint of DeepSpeed: zero_to_fp32.py makes one file of it";
+  }
+  const file = find(/\.index\.json$/) ?? find(/\.safetensors$/) ?? find(/\.(pth|pt|ckpt|bin)$/);
+  return file === undefined ? "" : `, such as its ${file}`;
 }
 
 function requireRange(source: ByteSource, offset: number, length: number): void {

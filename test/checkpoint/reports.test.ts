@@ -401,6 +401,25 @@ describe("what is named instead of misread", () => {
     expect(stderr).not.toContain("nextscale inspect");
   });
 
+  test.each<[string, string[], RegExp]>([
+    ["a distributed checkpoint", ["__0_0.distcp", ".metadata"], /dcp_to_torch makes one file/],
+    ["DeepSpeed", ["latest", "zero_to_fp32.py"], /zero_to_fp32\.py makes one file/],
+    [
+      "a set of shards",
+      ["config.json", "model.safetensors.index.json"],
+      /such as its model\.safetensors\.index\.json$/,
+    ],
+    ["something else", ["a.txt"], /a checkpoint file was expected$/],
+  ])("a folder of %s", async (name, files, message) => {
+    const folder = temporaryPath(name.replaceAll(" ", "-"));
+    mkdirSync(folder);
+    for (const file of files) writeFileSync(join(folder, file), "x");
+    await expect(inspectCheckpoint(folder)).rejects.toMatchObject({
+      code: "IO",
+      message: expect.stringMatching(message),
+    });
+  });
+
   test("a TorchScript archive", async () => {
     const bytes = torchZip(raw.var, {
       edit: (entries) => [
