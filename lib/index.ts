@@ -9,6 +9,7 @@ export {
   convertCheckpoint,
   inspectCheckpoint,
   openCheckpoint,
+  type WeightsSet,
 } from "./checkpoint/index.js";
 export {
   epochOrder,

@@ -208,9 +208,12 @@ test("pixels alone never load sharp, and a missing sharp is a clear error", () =
   const built = readFileSync(join(root, "dist", "index.js"), "utf8");
   expect(built).not.toMatch(/^import .*"sharp"/m);
   const program = `
-    import { register } from "node:module";
-    const loader = "export async function resolve(name, context, next) { if (name === 'sharp') throw new Error('no sharp here'); return next(name, context); }";
-    register("data:text/javascript," + encodeURIComponent(loader));
+    import Module from "node:module";
+    const resolve = Module._resolveFilename;
+    Module._resolveFilename = function (name, ...rest) {
+      if (name === "sharp") throw new Error("no sharp here");
+      return resolve.call(this, name, ...rest);
+    };
     const { Image } = await import(${JSON.stringify(pathToFileURL(join(root, "dist", "index.js")).href)});
     const image = new Image(1, 1, new Uint8ClampedArray(3));
     Image.grid([image]);

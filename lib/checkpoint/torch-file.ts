@@ -10,7 +10,7 @@ import { MAX_PICKLE_BYTES, readPickle } from "./pickle.js";
 import { PickleDict, PickleList, type PickleValue, printable } from "./pickle-values.js";
 import type { ByteSource } from "./source.js";
 import { isContiguous, requireView, TorchHost, type TorchStorage, type TorchTensor } from "./torch.js";
-import { locateData, readZipDirectory, type ZipEntry } from "./zip.js";
+import { locateData, readZipDirectory, refuseOtherArchives, type ZipEntry } from "./zip.js";
 
 /** A PyTorch file whose pickle has been read; its tensors' numbers have not. */
 export interface TorchFile {
@@ -25,7 +25,7 @@ const MAX_STORAGES = 200_000;
 
 /** @throws InvalidCheckpointError, UnsafeCheckpointError */
 export async function readTorchZip(source: ByteSource): Promise<TorchFile> {
-  const entries = await readZipDirectory(source);
+  const entries = await readZipDirectory(source, refuseOtherArchives);
   const top = findTop(source, entries);
   const byteOrder = entries.get(`${top}byteorder`);
   if (byteOrder !== undefined) {

@@ -31,8 +31,16 @@ interface Directory {
   size: number;
 }
 
-/** Every entry by name. @throws InvalidCheckpointError */
-export async function readZipDirectory(source: ByteSource): Promise<Map<string, ZipEntry>> {
+/**
+ * Every entry by name.
+ *
+ * @param refuse looks at the names before anything else is said about the entries, and throws for an archive of another kind
+ * @throws InvalidCheckpointError
+ */
+export async function readZipDirectory(
+  source: ByteSource,
+  refuse: (source: ByteSource, names: readonly string[]) => void = () => undefined,
+): Promise<Map<string, ZipEntry>> {
   const directory = await findDirectory(source);
   const { entries: count, offset, size } = directory;
   if (count > MAX_ENTRIES || size > MAX_DIRECTORY_BYTES) {
@@ -51,14 +59,14 @@ export async function readZipDirectory(source: ByteSource): Promise<Map<string, 
     at = next;
   }
   if (at !== size) throw damaged(source, `its directory has ${size - at} bytes more than its ${count} entries`);
-  refuseArchives(source, [...entries.keys()]);
+  refuse(source, [...entries.keys()]);
   refuseCompressed(source, entries.values());
   limitEntries(source, [...entries.values()], offset);
   return entries;
 }
 
-/** Archives of other kinds, by what lies in them. */
-function refuseArchives({ path }: ByteSource, names: readonly string[]): void {
+/** Archives that hold no state dict, by what lies in them. @throws InvalidCheckpointError */
+export function refuseOtherArchives({ path }: ByteSource, names: readonly string[]): void {
   const has = (pattern: RegExp) => names.some((name) => pattern.test(name));
   const what =
     has(/^[^/]+\/constants\.pkl$/) && has(/^[^/]+\/code\//)
