@@ -115,3 +115,25 @@ test("numbers for people", () => {
     "3",
   ]);
 });
+
+test("a terminal that says it has no columns gets the usual 80, not a dot", () => {
+  const stream = { ...memoryStream(true), columns: 0 };
+  const progress = createProgress(
+    {
+      stderr: stream,
+      stdout: stream,
+      env: {},
+      signal: new AbortController().signal,
+      loadModel: () => Promise.reject(),
+    },
+    false,
+  );
+  let text = "";
+  stream.write = (part) => {
+    text += part;
+    return true;
+  };
+  progress.update("scale 1/6");
+  expect(text).toContain("scale 1/6");
+  expect(text).not.toContain("…");
+});

@@ -56,3 +56,12 @@ test("misspelt commands and options get a suggestion and exit code 2", async () 
   expect(option.stderr).toMatch(/unknown option '--guidence'\s+\(Did you mean --guidance\?\)/);
   expect(option.stdout).toBe("");
 });
+
+test("no help of a command that does not exist", async () => {
+  for (const flag of ["--help", "-h"]) {
+    const { code, stdout, stderr } = await runCli(["genrate", flag]);
+    expect({ code, stdout }).toEqual({ code: 2, stdout: "" });
+    expect(stderr).toMatch(/unknown command 'genrate'\s+\(Did you mean generate\?\)/);
+  }
+  expect((await runCli(["help", "generate"])).stdout).toContain("--top-k <n>");
+});

@@ -1,7 +1,6 @@
 /** Which class does a name, a number or a file of names mean? */
 
 import { describe, expect, test } from "vitest";
-import { labelsOf } from "../lib/cli/args.js";
 import {
   ambiguities,
   type ClassRule,
@@ -13,6 +12,7 @@ import {
   parseLabels,
   resolveLabels,
 } from "../lib/labels/index.js";
+import { wordsToLabels } from "../lib/options/labels.js";
 
 describe("classes of a set in a model", () => {
   const map = (classes: string[], classNames: string[] = [], numClasses = 3, rule?: ClassRule) => {
@@ -104,7 +104,7 @@ describe("labels", () => {
   });
 
   test("on the command line quotes and name: make a name, and what means two things is said", () => {
-    expect(["2", "'2'", '"2"', "name:2", "0-2"].map(labelsOf)).toEqual([
+    expect(["2", "'2'", '"2"', "name:2", "0-2"].map((word) => wordsToLabels("label", [word]))).toEqual([
       [2],
       ["name:2"],
       ["name:2"],

@@ -34,7 +34,7 @@ function liveProgress(stream: OutputStream): Progress {
   };
   return {
     update(line, picture = []) {
-      const lines = [...picture, cut(line, (stream.columns ?? 80) - 1)];
+      const lines = [...picture, cut(line, (stream.columns || 80) - 1)];
       stream.write(`${open ? erase() : ""}${lines.join("\n")}`);
       height = lines.length;
       open = true;

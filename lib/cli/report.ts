@@ -3,6 +3,7 @@
 import { CommanderError } from "commander";
 import { InvalidOptionError, NextscaleError, PoolExhaustedError } from "../errors.js";
 import { type CliContext, isRich, printJson } from "./context.js";
+import { flagOf } from "./flags.js";
 
 export const EXIT_FAILURE = 1;
 export const EXIT_USAGE = 2;
@@ -53,32 +54,11 @@ function explain(error: unknown): { code: string; message: string; hint: string 
   return { code: error.code, message: messageOf(error), hint: hintOf(error) };
 }
 
-/** Options of the library -> what was typed. */
-const FLAGS: Record<string, string> = {
-  depth: "--depth",
-  "depth.subnet": "--depth",
-  "depth.bridge": "--bridge",
-  "depth.deadlineMs": "--deadline",
-  topK: "--top-k",
-  topP: "--top-p",
-  guidance: "--guidance",
-  seed: "--seed",
-  threads: "--threads",
-  device: "--device",
-  weights: "--weights",
-  heads: "--heads",
-  sides: "--sides",
-  dtype: "--dtype",
-  labels: "label",
-  output: "--output",
-  "kvPool.dtype": "--kv-dtype",
-};
-
 function messageOf(error: NextscaleError): string {
   if (!(error instanceof InvalidOptionError)) return error.message;
-  const flag = FLAGS[error.option] ?? FLAGS[error.option.replace(/\[\d+\]$/, "")];
+  const flag = flagOf(error.option);
   const composed = `option "${error.option}": expected ${error.expected}, found ${error.found}`;
-  if (flag === undefined || error.message !== composed) return error.message;
+  if (flag === null || error.message !== composed) return error.message;
   return `${flag}: expected ${error.expected}, found ${error.found}`;
 }
 

@@ -29,11 +29,18 @@ export async function run(words: readonly string[], context: CliContext): Promis
   const json = words.includes("--json");
   const program = createProgram(context, json);
   try {
-    await program.parseAsync([...words], { from: "user" });
+    await program.parseAsync(askingForHelp(program, words), { from: "user" });
     return 0;
   } catch (error) {
     return reportFailure(error, context, json);
   }
+}
+
+/** A command that does not exist has no help to show: without the flag, commander says so, and what was meant. */
+function askingForHelp({ commands }: Command, words: readonly string[]): string[] {
+  const [name = "-"] = words;
+  const exists = name.startsWith("-") || name === "help" || commands.some((command) => command.name() === name);
+  return words.filter((word) => exists || (word !== "--help" && word !== "-h"));
 }
 
 function createProgram(context: CliContext, json: boolean): Command {
@@ -70,8 +77,8 @@ function configure(command: Command, context: CliContext, json: boolean): void {
       writeErr: (text) => void stderr.write(text),
       getOutHasColors: () => isRich(stdout, env),
       getErrHasColors: () => isRich(stderr, env),
-      getOutHelpWidth: () => Math.min(stdout.columns ?? 100, 120),
-      getErrHelpWidth: () => Math.min(stderr.columns ?? 100, 120),
+      getOutHelpWidth: () => Math.min(stdout.columns || 100, 120),
+      getErrHelpWidth: () => Math.min(stderr.columns || 100, 120),
       outputError: (text, write) => {
         const message = text.replace(/^error: /, "").trimEnd();
         write(`error [INVALID_OPTION]: ${message}\nhint: add --help to see the options\n`);

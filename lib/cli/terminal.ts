@@ -15,8 +15,8 @@ export function chooseInk(stream: OutputStream, env: NodeJS.ProcessEnv): Ink {
 
 /** Cells that a picture may take, keeping room for a prompt and a progress line. */
 export function roomOf(stream: OutputStream, height = 0.8): { columns: number; rows: number } {
-  const rows = Math.floor((stream.rows ?? 40) * height);
-  return { columns: Math.max(2, (stream.columns ?? 80) - 1), rows: Math.max(2, rows) };
+  const rows = Math.floor((stream.rows || 40) * height);
+  return { columns: Math.max(2, (stream.columns || 80) - 1), rows: Math.max(2, rows) };
 }
 
 /**

@@ -75,7 +75,7 @@ export interface KvPoolOptions extends OptionsOf<typeof KV_POOL> {}
 /** Options of {@link loadModel}. */
 export interface LoadOptions extends OptionsOf<typeof LOAD> {}
 
-const TOKENIZER = LOAD.pick(
+export const TOKENIZER = LOAD.pick(
   "device",
   "dtype",
   "threads",

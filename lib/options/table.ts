@@ -38,6 +38,8 @@ export interface More<T> {
   otherwise?: string;
   /** As commander writes it: `-s, --seed <n>`. */
   flag?: string;
+  /** Of another flag, by its attribute, that this one cannot stand beside. */
+  conflicts?: string;
   /** Environment variable that stands in when the option is missing. */
   environment?: string;
 }

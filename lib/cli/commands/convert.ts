@@ -1,18 +1,17 @@
 /** `nextscale convert`: any checkpoint -> one safetensors file, streamed. */
 
-import { Command, Option } from "commander";
+import { Command } from "commander";
 import { type CheckpointInfo, convertCheckpoint, openCheckpoint } from "../../checkpoint/index.js";
 import { InvalidOptionError, NextscaleError } from "../../errors.js";
 import { duplicates, readLabelFile } from "../../labels/index.js";
-import type { DType } from "../../native/contract.js";
 import { machineMemory } from "../../native/machine.js";
-import type { ConvertOptions, ModelNotes } from "../../options/checkpoint.js";
+import { CONVERT, type ConvertOptions, type OpenOptions } from "../../options/checkpoint.js";
+import { boolean, text } from "../../options/kinds.js";
 import type { ModelSource } from "../../options/load.js";
-import type { Strategy } from "../../values/architecture.js";
-import { integer, list, note, number } from "../args.js";
+import { row, table } from "../../options/table.js";
 import { type CliContext, printJson } from "../context.js";
+import { addFlags, type Flags, given, OUTPUT } from "../flags.js";
 import { formatBytes, formatMs } from "../format.js";
-import { type ArchitectureFlags, addArchitectureOptions } from "../options.js";
 import { proveWritable } from "../output.js";
 import { bar, createProgress, type Progress } from "../progress.js";
 
@@ -26,71 +25,47 @@ Examples:
 The order of the two files does not matter: what they hold tells which is which.
 `;
 
-interface ConvertFlags extends ArchitectureFlags {
-  output: string;
-  dtype?: DType;
-  labels?: string;
-  name?: string;
-  note?: Record<string, string>;
-  guidance?: number;
-  topK?: number;
-  topP?: number;
-  bridge?: number;
-  depths?: number[];
-  strategy?: Strategy;
-  preview?: boolean;
-  verbose?: boolean;
-  json?: boolean;
-}
+const OWN = table({
+  labels: row(text(), "class names: one per line, a JSON or Python list or table, synset_words.txt, or CSV", {
+    flag: "--labels <file>",
+  }),
+  preview: row(boolean(), "fit the linear preview and keep it in the file", {
+    otherwise: "for models of up to 2 GiB that fit into free memory",
+    flag: "--preview",
+  }),
+  noPreview: row(boolean(), "do not; it is then fitted at its first use", { flag: "--no-preview" }),
+});
 
 export function convertCommand(context: CliContext): Command {
   const command = new Command("convert")
     .description("write any checkpoint as one safetensors file that opens at once")
     .argument("<var>", "the transformer (.pth, .safetensors), or a file that holds both parts")
-    .argument("[tokenizer]", "the tokenizer")
-    .requiredOption("-o, --output <file>", "the .safetensors file to write")
-    .addOption(
-      new Option("--dtype <dtype>", "format of the matrices and convolutions (default: as they are)").choices([
-        "f32",
-        "f16",
-        "bf16",
-      ]),
-    );
-  return addArchitectureOptions(command)
-    .option("--labels <file>", "class names: one per line, a JSON or Python list or table, synset_words.txt, or CSV")
-    .option("--name <text>", "name of the model")
-    .option("--note <key=value>", "anything else worth keeping, such as license=MIT (repeatable)", note)
-    .option("--guidance <t>", "recommended guidance", number(0, 1000))
-    .option("--top-k <n>", "recommended top-k", integer(0))
-    .option("--top-p <p>", "recommended top-p", number(0, 1))
-    .option("--bridge <n>", "scales that a supernet was trained to run at full depth", integer(0))
-    .option("--depths <list>", "depths that a supernet was trained for, such as 2,4,8,16,30", list(integer(1)))
-    .addOption(new Option("--strategy <name>", "choice of a subnet's blocks in training").choices(["even", "nested"]))
-    .option("--preview", "fit the linear preview (default: for models of up to 2 GiB that fit into free memory)")
-    .option("--no-preview", "do not; it is then fitted at its first use")
-    .option("--verbose", "plain lines instead of a progress bar")
-    .option("--json", "print what was written as JSON")
+    .argument("[tokenizer]", "the tokenizer");
+  return addFlags(command, [CONVERT, OWN, OUTPUT])
     .addHelpText("after", EXAMPLES)
-    .action((transformer: string, tokenizer: string | undefined, flags: ConvertFlags) =>
+    .action((transformer: string, tokenizer: string | undefined, flags: Flags) =>
       convert(tokenizer === undefined ? [transformer] : [transformer, tokenizer], flags, context),
     );
 }
 
-async function convert(paths: string[], flags: ConvertFlags, context: CliContext): Promise<void> {
+async function convert(paths: string[], flags: Flags, context: CliContext): Promise<void> {
   const begin = performance.now();
   const { signal } = context;
-  const { output, weights, heads, sides, dtype } = flags;
+  const options = given(CONVERT, flags) as Omit<ConvertOptions, "source"> & { output: string };
+  const { output, weights, heads, sides, dtype } = options;
+  const { labels: labelFile, preview } = given(OWN, flags);
+  const { verbose, json } = given(OUTPUT, flags);
   if (!/\.safetensors$/i.test(output)) {
     throw new InvalidOptionError("output", JSON.stringify(output), "a name that ends in .safetensors");
   }
   await proveWritable(output);
-  const labels = flags.labels === undefined ? undefined : await readLabelFile(flags.labels, "--labels");
-  const progress = createProgress(context, flags.verbose ?? false);
+  const labels = labelFile === undefined ? undefined : await readLabelFile(labelFile, "--labels");
+  const progress = createProgress(context, verbose ?? false);
   try {
     const info = await openCheckpoint(paths, { weights, heads, sides, signal });
     if (labels !== undefined && labels.length !== info.config.numClasses) {
       const expected = `${info.config.numClasses} names, one for each class`;
-      throw new InvalidOptionError("--labels", `${labels.length} in ${flags.labels}`, expected);
+      throw new InvalidOptionError("--labels", `${labels.length} in ${labelFile}`, expected);
     }
     progress.log(`${paths.join(" + ")}: ${formatBytes(info.bytes)} of weights`);
     for (const warning of info.warnings) progress.warn(warning);
@@ -99,16 +74,11 @@ async function convert(paths: string[], flags: ConvertFlags, context: CliContext
         `${JSON.stringify(name)} names classes ${classes.join(" and ")}: only their numbers tell them apart`,
       );
     }
-    const previewMatrix = await previewOf(info, paths, flags, progress, context);
+    const previewMatrix = await previewOf(info, paths, { preview, weights, heads, sides }, progress, context);
     const { bytes } = await convertCheckpoint({
       source: paths,
-      output,
-      weights,
-      heads,
-      sides,
-      dtype,
+      ...options,
       signal,
-      ...notesOf(flags),
       ...(labels !== undefined && { labels }),
       ...(previewMatrix !== null && { previewMatrix }),
       onProgress: speedometer(info.bytes, progress),
@@ -122,7 +92,7 @@ async function convert(paths: string[], flags: ConvertFlags, context: CliContext
       preview: hasPreview(info, previewMatrix),
     };
     const totalMs = performance.now() - begin;
-    if (flags.json) printJson(context, { ...result, totalMs });
+    if (json) printJson(context, { ...result, totalMs });
     else context.stdout.write(`${output}: ${formatBytes(bytes)}, ${dtype ?? "formats kept"}, ${formatMs(totalMs)}\n`);
   } finally {
     progress.close();
@@ -133,31 +103,13 @@ function hasPreview(info: CheckpointInfo, fitted: Float32Array | null): boolean 
   return fitted !== null || info.previewMatrix !== undefined;
 }
 
-/** What the flags say about the model; the rest is taken over from the source. */
-function notesOf(flags: ConvertFlags): ModelNotes {
-  const { name, note: metadata, bridge, depths, strategy, guidance, topK, topP } = flags;
-  const recommended = {
-    ...(guidance !== undefined && { guidance }),
-    ...(topK !== undefined && { topK }),
-    ...(topP !== undefined && { topP }),
-  };
-  return {
-    ...(name !== undefined && { name }),
-    ...(metadata !== undefined && { metadata }),
-    ...(bridge !== undefined && { bridge }),
-    ...(depths !== undefined && { depths }),
-    ...(strategy !== undefined && { strategy }),
-    ...(Object.keys(recommended).length > 0 && { recommended }),
-  };
-}
-
 const MAX_PREVIEW_BYTES = 2 * 2 ** 30;
 
 /** The fit needs the opened model, a conversion does not: large ones are not opened unless asked for. */
 async function previewOf(
   info: CheckpointInfo,
   paths: string[],
-  { preview, weights, heads, sides }: ConvertFlags,
+  { preview, weights, heads, sides }: OpenOptions & { preview: boolean | undefined },
   progress: Progress,
   context: CliContext,
 ): Promise<Float32Array | null> {
@@ -167,9 +119,9 @@ async function previewOf(
   try {
     progress.update("fitting the linear preview: opening the model");
     const model = await context.loadModel(sourceOf(info, paths), {
-      ...(weights && { weights }),
-      ...(heads && { heads }),
-      ...(sides && { sides }),
+      weights,
+      heads,
+      sides,
       signal,
     });
     const stop = () => void model.dispose(); // ends the fit: it takes no signal

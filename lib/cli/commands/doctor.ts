@@ -10,6 +10,7 @@ import type { NativeCpuInfo } from "../../native/contract.js";
 import { tryCuda } from "../../native/cuda.js";
 import { type MachineMemory, type MachineThreads, machineMemory, machineThreads } from "../../native/machine.js";
 import { type CliContext, printJson } from "../context.js";
+import { addFlags, OUTPUT } from "../flags.js";
 import { formatBytes, formatSection } from "../format.js";
 import { EXIT_FAILURE, Failed } from "../report.js";
 import { packageVersion } from "../version.js";
@@ -38,9 +39,10 @@ export interface Diagnosis {
 }
 
 export function doctorCommand(context: CliContext): Command {
-  return new Command("doctor")
-    .description("say what this machine is, which binary was loaded and which device would be used")
-    .option("--json", "the same as JSON")
+  const command = new Command("doctor").description(
+    "say what this machine is, which binary was loaded and which device would be used",
+  );
+  return addFlags(command, [OUTPUT.pick("json")])
     .addHelpText("after", EXAMPLES)
     .action(async (flags: { json?: boolean }) => {
       const diagnosis = await diagnose(context.env);

@@ -1,6 +1,6 @@
 /** `nextscale evaluate`: held-out cross entropy at every depth, and what a subnet costs where. */
 
-import { Command, Option } from "commander";
+import { Command } from "commander";
 import { TokenSet } from "../../data/index.js";
 import { InvalidOptionError } from "../../errors.js";
 import {
@@ -11,12 +11,25 @@ import {
   sensitivityPlot,
 } from "../../evaluate/index.js";
 import { writeAtomically } from "../../files/atomic-file.js";
-import { CLASS_RULES, type ClassRule, describeClassMap } from "../../labels/index.js";
-import type { EvaluateProgress } from "../../options/evaluate.js";
-import { integer, list, number } from "../args.js";
+import { describeClassMap } from "../../labels/index.js";
+import { EVALUATE, type EvaluateProgress, SENSITIVITY } from "../../options/evaluate.js";
+import { boolean, text } from "../../options/kinds.js";
+import { LOAD } from "../../options/load.js";
+import { row, table } from "../../options/table.js";
 import { type CliContext, printJson } from "../context.js";
+import {
+  addFlags,
+  type Flags,
+  given,
+  isGiven,
+  long,
+  nameOf,
+  OUTPUT,
+  rowsWithFlags,
+  SOURCE,
+  sourceOf,
+} from "../flags.js";
 import { formatMs, formatTable } from "../format.js";
-import { addLoadOptions, type LoadFlags, loadOptionsOf, nameOf, sourceOf } from "../options.js";
 import { proveWritable } from "../output.js";
 import { bar, createProgress, type Progress } from "../progress.js";
 
@@ -30,78 +43,54 @@ Examples:
 Losses are means of the cross entropy in nats per token, teacher-forced and without guidance: lower is better.
 `;
 
-interface EvaluateFlags extends Omit<LoadFlags, "model"> {
-  model?: string;
-  tokens: string;
-  depths?: number[];
-  bridge?: number;
-  sensitivity?: boolean;
-  depth?: number;
-  zones?: number;
-  lossBudget?: number;
-  plot?: string;
-  limit?: number;
-  batch?: number;
-  classesBy?: ClassRule;
-  verbose?: boolean;
-  json?: boolean;
-}
+const OWN = table({
+  tokens: row(text(), "images that the model has not seen, made by tokenize", {
+    needed: true,
+    flag: "-t, --tokens <folder>",
+  }),
+  sensitivity: row(
+    boolean(),
+    "the cost of a subnet at each scale, in each zone, after each bridge; recommends a bridge",
+    {
+      flag: "--sensitivity",
+    },
+  ),
+  plot: row(text(), "with --sensitivity: draw it, as .svg", { flag: "--plot <file>" }),
+});
+
+/** What each mode has alone. */
+const DEPTHS = EVALUATE.pick("depths", "bridge");
+const SUBNET = SENSITIVITY.pick("depth", "zones", "lossBudget");
+const COMMON = EVALUATE.pick("limit", "batch", "classesBy");
 
 export function evaluateCommand(context: CliContext): Command {
   const command = new Command("evaluate")
     .description("held-out cross entropy of a model at every depth")
     .argument("[model]", "a model, as --model");
-  return addLoadOptions(command)
-    .requiredOption("-t, --tokens <folder>", "images that the model has not seen, made by tokenize")
-    .option(
-      "--depths <list>",
-      "depths of the scales after the bridge (default: those it was trained for)",
-      list(integer(1)),
-    )
-    .option("-b, --bridge <n>", "leading scales at full depth (default: the checkpoint's)", integer(0))
-    .option("--sensitivity", "the cost of a subnet at each scale, in each zone, after each bridge; recommends a bridge")
-    .option("-d, --depth <n>", "with --sensitivity: depth of the subnet (default: half)", integer(1))
-    .option("--zones <n>", "with --sensitivity: number of zones (default: 3)", integer(1))
-    .option(
-      "--loss-budget <nats>",
-      "with --sensitivity: nats per token that the recommended bridge may cost (default: 0.9 of what no bridge costs)",
-      number(0, 1000),
-    )
-    .option("--plot <file>", "with --sensitivity: draw it, as .svg")
-    .option("--limit <n>", "only so many images, spread evenly over the set", integer(1))
-    .option("--batch <n>", "images at a time (default: 64)", integer(1, 4096))
-    .addOption(
-      new Option("--classes-by <rule>", "how the classes of the set find those of the model").choices(CLASS_RULES),
-    )
-    .option("--verbose", "one plain line per tenth instead of a progress bar")
-    .option("--json", "print the figures as JSON")
+  return addFlags(command, [SOURCE, OWN, DEPTHS, SUBNET, COMMON, LOAD, OUTPUT])
     .addHelpText("after", EXAMPLES)
-    .action((model: string | undefined, flags: EvaluateFlags) => evaluate(model, flags, context));
+    .action((model: string | undefined, flags: Flags) => evaluate(model, flags, context));
 }
 
-async function evaluate(path: string | undefined, flags: EvaluateFlags, context: CliContext): Promise<void> {
+async function evaluate(path: string | undefined, flags: Flags, context: CliContext): Promise<void> {
   const begin = performance.now();
-  requireMode(flags);
-  if (flags.plot !== undefined) await proveWritable(flags.plot);
-  if (path !== undefined && flags.model !== undefined) {
-    throw new InvalidOptionError("--model", "a model before it as well", "one of the two");
-  }
-  const source = sourceOf({ ...flags, ...(path !== undefined && { model: path }) });
-  const progress = createProgress(context, flags.verbose ?? false);
+  const { sensitivity, plot, tokens: folder } = OWN.read(given(OWN, flags));
+  const { verbose, json } = given(OUTPUT, flags);
+  requireMode(flags, sensitivity ?? false);
+  if (plot !== undefined) await proveWritable(plot);
+  const source = sourceOf(flags, path);
+  const progress = createProgress(context, verbose ?? false);
   try {
-    const tokens = await TokenSet.open(flags.tokens);
-    const model = await context.loadModel(source, { ...loadOptionsOf(flags), signal: context.signal });
+    const tokens = await TokenSet.open(folder);
+    const model = await context.loadModel(source, { ...given(LOAD, flags), signal: context.signal });
     for (const warning of model.warnings) progress.warn(warning);
     try {
-      const { limit, batch, classesBy } = flags;
       const common = {
         model,
         tokens,
         signal: context.signal,
         onProgress: meter(progress),
-        ...(limit !== undefined && { limit }),
-        ...(batch !== undefined && { batch }),
-        ...(classesBy !== undefined && { classesBy }),
+        ...given(COMMON, flags),
       };
       const name = nameOf(source);
       const known = { numClasses: model.architecture.numClasses, classNames: model.classNames };
@@ -109,31 +98,20 @@ async function evaluate(path: string | undefined, flags: EvaluateFlags, context:
         const line = describeClassMap(classes, tokens, known);
         if (line !== null) context.stderr.write(`${line}\n`);
       };
-      if (flags.sensitivity) {
-        const { depth, zones, lossBudget } = flags;
-        const result = await measureSensitivity({
-          ...common,
-          ...(depth !== undefined && { depth }),
-          ...(zones !== undefined && { zones }),
-          ...(lossBudget !== undefined && { lossBudget }),
-        });
-        if (flags.plot !== undefined) await writeAtomically(flags.plot, Buffer.from(sensitivityPlot(result)));
+      if (sensitivity) {
+        const result = await measureSensitivity({ ...common, ...given(SUBNET, flags) });
+        if (plot !== undefined) await writeAtomically(plot, Buffer.from(sensitivityPlot(result)));
         progress.close();
         tellMap(result);
-        const facts = { model: name, ...result, plot: flags.plot ?? null, totalMs: performance.now() - begin };
-        if (flags.json) printJson(context, facts);
+        const facts = { model: name, ...result, plot: plot ?? null, totalMs: performance.now() - begin };
+        if (json) printJson(context, facts);
         else context.stdout.write(sensitivityText(facts));
       } else {
-        const { depths, bridge } = flags;
-        const result = await evaluateModel({
-          ...common,
-          ...(depths !== undefined && { depths }),
-          ...(bridge !== undefined && { bridge }),
-        });
+        const result = await evaluateModel({ ...common, ...given(DEPTHS, flags) });
         progress.close();
         tellMap(result);
         const facts = { model: name, ...result, totalMs: performance.now() - begin };
-        if (flags.json) printJson(context, facts);
+        if (json) printJson(context, facts);
         else context.stdout.write(evaluationText(facts));
       }
     } finally {
@@ -145,24 +123,13 @@ async function evaluate(path: string | undefined, flags: EvaluateFlags, context:
 }
 
 /** Flags of the other mode would be ignored without a word. */
-function requireMode(flags: EvaluateFlags): void {
-  const others = flags.sensitivity
-    ? (["depths", "bridge"] as const)
-    : (["depth", "zones", "lossBudget", "plot"] as const);
-  const FLAG = {
-    depths: "--depths",
-    bridge: "--bridge",
-    depth: "--depth",
-    zones: "--zones",
-    lossBudget: "--loss-budget",
-    plot: "--plot",
-  };
-  for (const key of others) {
-    if (flags[key] === undefined) continue;
-    const found = flags.sensitivity ? "--sensitivity beside it" : "no --sensitivity beside it";
-    const expected = flags.sensitivity ? "an evaluation without --sensitivity" : "--sensitivity";
-    throw new InvalidOptionError(FLAG[key], found, expected);
-  }
+function requireMode(flags: Flags, sensitivity: boolean): void {
+  const others = sensitivity ? [DEPTHS] : [SUBNET, OWN.pick("plot")];
+  const row = others.flatMap(rowsWithFlags).find((row) => isGiven(row, flags));
+  if (row === undefined) return;
+  const found = sensitivity ? "--sensitivity beside it" : "no --sensitivity beside it";
+  const expected = sensitivity ? "an evaluation without --sensitivity" : "--sensitivity";
+  throw new InvalidOptionError(long(row), found, expected);
 }
 
 function meter(progress: Progress): (state: EvaluateProgress) => void {

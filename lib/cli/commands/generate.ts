@@ -1,19 +1,21 @@
 /** `nextscale generate`: labels -> image files, with progress, previews and a grid. */
 
-import { Command, Option } from "commander";
+import { Command } from "commander";
 import { InvalidOptionError } from "../../errors.js";
-import { IMAGE_FORMATS, Image, type ImageFormat } from "../../image/image.js";
+import { IMAGE_FORMATS, Image } from "../../image/image.js";
 import { ambiguities, checkTyped, type Label, resolveLabels } from "../../labels/index.js";
 import type { ScaleEvent } from "../../model/events.js";
 import type { Model } from "../../model/model.js";
-import type { DepthOption } from "../../options/depth.js";
-import type { GenerateOptions } from "../../options/generate.js";
-import { integer, labelsOf, number, numberOrList, seed } from "../args.js";
+import { GENERATE, type GenerateOptions } from "../../options/generate.js";
+import { boolean, integer, oneOf, text } from "../../options/kinds.js";
+import { wordsToLabels } from "../../options/labels.js";
+import { LOAD } from "../../options/load.js";
+import { type Resolved, row, table } from "../../options/table.js";
 import { type Batch, defaultBatchSize, generateInBatches } from "../batches.js";
 import { type CliContext, isLive, printJson } from "../context.js";
+import { addFlags, asArgument, DEPTH, depthOf, type Flags, given, nameOf, OUTPUT, SOURCE, sourceOf } from "../flags.js";
 import { formatMs } from "../format.js";
 import { arrange, ImageWriter } from "../image-writer.js";
-import { addLoadOptions, type LoadFlags, loadOptionsOf, nameOf, sourceOf } from "../options.js";
 import { prepareOutput } from "../output.js";
 import { bar, createProgress, type Progress } from "../progress.js";
 import { chooseInk, renderImage, roomOf } from "../terminal.js";
@@ -32,80 +34,56 @@ Examples:
 const LABELS =
   "class numbers, ranges (0-9), names (name:3 for one that is a number), or unconditional (default with the bundled model: 0-9)";
 
-export interface GenerateFlags extends LoadFlags {
-  count: number;
-  seed?: number | bigint;
-  guidance?: number | number[];
-  topK?: number;
-  topP?: number;
-  depth?: number | number[];
-  bridge?: number;
-  deadline?: number;
-  batch?: number;
-  output?: string;
-  format: ImageFormat;
-  quality?: number;
-  grid?: boolean;
-  columns?: number;
-  gap: number;
-  show?: boolean;
-  verbose?: boolean;
-  json?: boolean;
-}
+const OWN = table({
+  count: row(integer(1, 65_536), "images per label", { default: 1, flag: "-n, --count <n>" }),
+  batch: row(integer(1, 4096), "images at a time; it changes the speed, never the images", {
+    otherwise: "what the KV pool holds, at most 16",
+    flag: "--batch <n>",
+  }),
+  output: row(text(), "a file (.png, .jpg, .webp; several images become a grid) or a folder/", {
+    otherwise: "nextscale.png, or nothing with --show",
+    flag: "-o, --output <path>",
+  }),
+  format: row(oneOf(...IMAGE_FORMATS), "format of the files in a folder", {
+    default: "png",
+    flag: "--format <format>",
+  }),
+  quality: row(integer(1, 100), "1..100, of jpeg and webp", { flag: "--quality <n>" }),
+  grid: row(boolean(), "in a folder, write a grid of all images as well", { flag: "--grid" }),
+  columns: row(integer(1), "columns of the grid", {
+    otherwise: "a row per label when there are several images of each",
+    flag: "--columns <n>",
+  }),
+  gap: row(integer(0, 4096), "pixels between the images of the grid", { default: 2, flag: "--gap <pixels>" }),
+  show: row(boolean(), "show the images in the terminal, and each scale as it comes", { flag: "--show" }),
+});
+
+type OwnFlags = Resolved<typeof OWN> & { verbose?: boolean | undefined; json?: boolean | undefined };
 
 export function generateCommand(context: CliContext): Command {
   const command = new Command("generate")
     .description("generate images of classes")
-    .argument("[labels...]", LABELS, (word, before: Label[] = []) => [...before, ...labelsOf(word)]);
-  return addLoadOptions(command)
-    .option("-n, --count <n>", "images per label", integer(1, 65_536), 1)
-    .option("-s, --seed <n>", "0 .. 2^64-1 (default: drawn, and printed)", seed)
-    .option(
-      "-g, --guidance <t>",
-      "classifier-free guidance of the last scale, or one value per scale",
-      numberOrList(number(0)),
-    )
-    .option("--top-k <n>", "draw from the n best tokens only; 0 = off, 1 = greedy", integer(0))
-    .option("--top-p <p>", "draw from the smallest set with this probability; 0 = off", number(0, 1))
-    .option(
-      "-d, --depth <n>",
-      "blocks that run after the bridge, or one number per scale (default: all)",
-      numberOrList(integer(1)),
-    )
-    .option("-b, --bridge <n>", "leading scales at full depth (with --depth or --deadline)", integer(0))
-    .addOption(
-      new Option("--deadline <ms>", "choose the depth of each scale so that a batch is drawn within this time")
-        .argParser(number(0.001))
-        .conflicts("depth"),
-    )
-    .option("--batch <n>", "images at a time (default: what the KV pool holds, at most 16)", integer(1, 4096))
-    .option(
-      "-o, --output <path>",
-      "a file (.png, .jpg, .webp; several images become a grid) or a folder/ (default: nextscale.png, or nothing with --show)",
-    )
-    .addOption(new Option("--format <format>", "format of the files in a folder").choices(IMAGE_FORMATS).default("png"))
-    .option("--quality <n>", "1..100, of jpeg and webp", integer(1, 100))
-    .option("--grid", "in a folder, write a grid of all images as well")
-    .option("--columns <n>", "columns of the grid", integer(1))
-    .option("--gap <pixels>", "space between the images of the grid", integer(0, 4096), 2)
-    .option("--show", "show the images in the terminal, and each scale as it comes")
-    .option("--verbose", "one plain line per scale instead of a progress bar")
-    .option("--json", "print what was made as JSON")
+    .argument("[labels...]", LABELS, (word, before: Label[] = []) => [
+      ...before,
+      ...asArgument(() => wordsToLabels("label", [word])),
+    ]);
+  return addFlags(command, [SOURCE, GENERATE, DEPTH.pick("bridge", "deadline"), OWN, LOAD, OUTPUT])
     .addHelpText("after", EXAMPLES)
-    .action((labels: Label[], flags: GenerateFlags) => generate(labels, flags, context));
+    .action((labels: Label[], flags: Flags) => generate(labels, flags, context));
 }
 
-async function generate(labels: Label[], flags: GenerateFlags, context: CliContext): Promise<void> {
+async function generate(labels: Label[], typed: Flags, context: CliContext): Promise<void> {
   const begin = performance.now();
-  const source = sourceOf(flags);
+  const flags: OwnFlags = { ...OWN.read(given(OWN, typed)), ...given(OUTPUT, typed) };
+  const source = sourceOf(typed);
   const wanted = wantedLabels(labels, source === undefined);
-  const depth = depthOf(flags);
+  const depth = depthOf(typed);
   const output = await prepareOutput(flags.output ?? (flags.show ? null : "nextscale.png"));
   const progress = createProgress(context, flags.verbose ?? false);
   let written = false;
   try {
     const model = await context.loadModel(source, {
-      ...loadOptionsOf(flags),
+      ...given(LOAD, typed),
       signal: context.signal,
       onProgress: (fraction) => progress.update(`loading  ${bar(fraction)} ${Math.round(100 * fraction)}%`),
     });
@@ -119,7 +97,13 @@ async function generate(labels: Label[], flags: GenerateFlags, context: CliConte
       const classes = resolveLabels(list, known);
       const writer = new ImageWriter(output, { ...flags, columns: flags.columns ?? arrange(list.length, flags.count) });
       writer.requireRoom(list.length, model.architecture.imageSide);
-      const options = generateOptionsOf(flags, depth, context);
+      const live = flags.show === true && !flags.verbose && isLive(context.stderr, context.env);
+      const options: GenerateOptions = {
+        ...given(GENERATE, typed),
+        depth,
+        preview: live ? "linear" : "none",
+        signal: context.signal,
+      };
       const result = await produce(model, list, options, flags, context, progress, (image, index, seed) => {
         return writer.add(image, {
           index,
@@ -145,33 +129,8 @@ async function generate(labels: Label[], flags: GenerateFlags, context: CliConte
 
 function wantedLabels(labels: Label[], bundled: boolean): Label[] {
   if (labels.length > 0) return labels;
-  if (bundled) return labelsOf("0-9");
+  if (bundled) return wordsToLabels("label", ["0-9"]);
   throw new InvalidOptionError("labels", "none", 'at least one class number or name, or "unconditional"');
-}
-
-function depthOf({ depth, bridge, deadline }: GenerateFlags): DepthOption | undefined {
-  if (deadline !== undefined) return { deadlineMs: deadline, ...(bridge !== undefined && { bridge }) };
-  if (bridge === undefined) return depth;
-  if (typeof depth === "number") return { bridge, subnet: depth };
-  throw new InvalidOptionError(
-    "depth.bridge",
-    "no single --depth beside it",
-    "--depth n or --deadline ms for the other scales",
-  );
-}
-
-function generateOptionsOf(flags: GenerateFlags, depth: DepthOption | undefined, context: CliContext): GenerateOptions {
-  const { guidance, topK, topP } = flags;
-  const live = flags.show === true && !flags.verbose && isLive(context.stderr, context.env);
-  return {
-    signal: context.signal,
-    preview: live ? "linear" : "none",
-    ...(flags.seed !== undefined && { seed: flags.seed }),
-    ...(guidance !== undefined && { guidance }),
-    ...(topK !== undefined && { topK }),
-    ...(topP !== undefined && { topP }),
-    ...(depth !== undefined && { depth }),
-  };
 }
 
 function nameOfClass(model: Model, classIndex: number): string {
@@ -196,7 +155,7 @@ async function produce(
   model: Model,
   labels: Label[],
   options: GenerateOptions,
-  flags: GenerateFlags,
+  flags: OwnFlags,
   context: CliContext,
   progress: Progress,
   keep: (image: Image, index: number, seed: number | bigint) => Promise<void>,
@@ -243,7 +202,7 @@ function plainLine(scale: ScaleEvent, batch: Batch): string {
 interface Report {
   model: string;
   opened: Model;
-  flags: GenerateFlags;
+  flags: OwnFlags;
   writer: ImageWriter;
   result: Result;
   timings: Record<string, number>;

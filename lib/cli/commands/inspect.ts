@@ -5,12 +5,12 @@ import { Command } from "commander";
 import { type CheckpointInfo, inspectCheckpoint } from "../../checkpoint/index.js";
 import { bundledModelPath } from "../../native/binding.js";
 import type { TensorEntry } from "../../native/contract.js";
-import type { CheckpointSource } from "../../options/checkpoint.js";
+import { type CheckpointSource, type OpenOptions, SHAPE } from "../../options/checkpoint.js";
 import { type Architecture, toArchitecture } from "../../values/architecture.js";
 import { type CliContext, printJson } from "../context.js";
+import { addFlags, type Flags, given, OUTPUT } from "../flags.js";
 import { type Inspection, printInspection } from "../inspection-text.js";
 import { listedDepths, poolPeakBytes, typicalBridge } from "../memory.js";
-import { type ArchitectureFlags, addArchitectureOptions } from "../options.js";
 
 const EXAMPLES = `
 Examples:
@@ -21,21 +21,16 @@ Examples:
   $ nextscale inspect d16.safetensors --json | jq '.memory.depths[] | {depth, f16}'
 `;
 
-interface InspectFlags extends ArchitectureFlags {
-  json?: boolean;
-}
-
 export function inspectCommand(context: CliContext): Command {
   const command = new Command("inspect")
     .description("show a checkpoint's architecture, sizes, labels, depths and the memory it will need")
     .argument("[model]", "a checkpoint, or one part of a pair (default: the bundled digits)")
     .argument("[tokenizer]", "the other part");
-  return addArchitectureOptions(command)
-    .option("--json", "the same as JSON")
+  return addFlags(command, [SHAPE, OUTPUT.pick("json")])
     .addHelpText("after", EXAMPLES)
-    .action(async (model: string | undefined, tokenizer: string | undefined, flags: InspectFlags) => {
+    .action(async (model: string | undefined, tokenizer: string | undefined, flags: Flags) => {
       const paths = [model ?? bundledModelPath(), ...(tokenizer === undefined ? [] : [tokenizer])];
-      const inspection = await inspect(paths, flags, context.signal);
+      const inspection = await inspect(paths, given(SHAPE, flags), context.signal);
       if (flags.json) printJson(context, inspection);
       else context.stdout.write(printInspection(inspection));
     });
@@ -43,10 +38,10 @@ export function inspectCommand(context: CliContext): Command {
 
 export async function inspect(
   source: CheckpointSource,
-  { weights, heads, sides }: ArchitectureFlags,
+  shape: Omit<OpenOptions, "signal">,
   signal?: AbortSignal,
 ): Promise<Inspection> {
-  const info = await inspectCheckpoint(source, { weights, heads, sides, signal });
+  const info = await inspectCheckpoint(source, { ...shape, signal });
   const architecture = info.config && toArchitecture(info.config);
   const transformer = countElements(info.tensors, "var.");
   const sizes = await Promise.all(info.files.map(async (path) => (await stat(path)).size));

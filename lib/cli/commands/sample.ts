@@ -1,16 +1,15 @@
 /** `nextscale sample`: many images of every class as PNG files or one `.npz`, sharded and resumable. */
 
-import { Command, InvalidArgumentError, Option } from "commander";
-import { InvalidOptionError } from "../../errors.js";
-import { ambiguities, checkTyped, type Label } from "../../labels/index.js";
-import type { DepthOption } from "../../options/depth.js";
-import { SAMPLE_ORDERS, type SampleOrder, type SampleProgress, type SampleShard } from "../../options/sample.js";
+import { Command } from "commander";
+import { ambiguities, checkTyped } from "../../labels/index.js";
+import { ZONES } from "../../options/depth.js";
+import { LOAD } from "../../options/load.js";
+import { SAMPLE, type SampleProgress, type SampleSettings, type SampleShard } from "../../options/sample.js";
 import { type SampleResult, sampleModel } from "../../sample/index.js";
-import { integer, labelsOf, number, numberOrList, seed } from "../args.js";
 import { type CliContext, printJson } from "../context.js";
+import { addFlags, depthOf, type Flags, given, nameOf, OUTPUT, SOURCE, sourceOf } from "../flags.js";
 import { formatMs } from "../format.js";
 import { modelId } from "../model-id.js";
-import { addLoadOptions, type LoadFlags, loadOptionsOf, nameOf, sourceOf } from "../options.js";
 import { bar, createProgress, type Progress } from "../progress.js";
 
 const EXAMPLES = `
@@ -24,126 +23,46 @@ Each image depends on the seed, its class and its number alone: shards, batches 
 there is not made again. An .npz is put together by the run that makes the last missing image.
 `;
 
-interface SampleFlags extends LoadFlags {
-  output: string;
-  perClass: number;
-  classes?: Label[];
-  seed: number | bigint;
-  guidance?: number | number[];
-  topK?: number;
-  topP?: number;
-  depth?: number | number[];
-  bridge?: number;
-  order?: SampleOrder;
-  shard?: SampleShard;
-  batch?: number;
-  overwrite?: boolean;
-  verbose?: boolean;
-  json?: boolean;
-}
-
 export function sampleCommand(context: CliContext): Command {
   const command = new Command("sample")
     .description("draw many images of every class, for measuring a model")
     .argument("[model]", "a model, as --model");
-  return addLoadOptions(command)
-    .requiredOption("-o, --output <path>", "a folder for PNG files, or a file that ends in .npz")
-    .requiredOption("-n, --per-class <n>", "images of each class", integer(1))
-    .option("--classes <list>", "numbers, ranges and names with commas between them (default: all)", classList)
-    .option("-s, --seed <n>", "0 .. 2^64-1", seed, 0)
-    .option(
-      "-g, --guidance <t>",
-      "classifier-free guidance of the last scale, or one value per scale",
-      numberOrList(number(0)),
-    )
-    .option("--top-k <n>", "draw from the n best tokens only; 0 = off, 1 = greedy", integer(0))
-    .option("--top-p <p>", "draw from the smallest set with this probability; 0 = off", number(0, 1))
-    .option(
-      "-d, --depth <n>",
-      "blocks that run after the bridge, or one number per scale (default: all)",
-      numberOrList(integer(1)),
-    )
-    .option("-b, --bridge <n>", "leading scales at full depth (with --depth)", integer(0))
-    .addOption(
-      new Option("--order <order>", "of an .npz: drawn from the seed (default), or class by class").choices(
-        SAMPLE_ORDERS,
-      ),
-    )
-    .addOption(new Option("--shard <i/n>", "make the i-th of n equal parts, 1/n to n/n").argParser(shardOf))
-    .option("--batch <n>", "images at a time (default: what the KV pool holds, at most 32)", integer(1, 4096))
-    .option("--overwrite", "start anew where images of other settings are")
-    .option("--verbose", "one plain line per tenth instead of a progress bar")
-    .option("--json", "print what was made as JSON")
+  return addFlags(command, [SOURCE, SAMPLE, ZONES.pick("bridge"), LOAD, OUTPUT])
     .addHelpText("after", EXAMPLES)
-    .action((model: string | undefined, flags: SampleFlags) => sample(model, flags, context));
+    .action((model: string | undefined, flags: Flags) => sample(model, flags, context));
 }
 
-/** `2/4` is the second of four. */
-function shardOf(text: string): SampleShard {
-  const match = /^(\d{1,5})\/(\d{1,5})$/.exec(text);
-  const [index, of] = [Number(match?.[1]), Number(match?.[2])];
-  if (match === null || index < 1 || index > of) throw new InvalidArgumentError("Expected i/n with i from 1 to n.");
-  return { index: index - 1, of };
-}
-
-function classList(text: string): Label[] {
-  return text.split(",").flatMap((word) => labelsOf(word.trim()));
-}
-
-async function sample(path: string | undefined, flags: SampleFlags, context: CliContext): Promise<void> {
+async function sample(path: string | undefined, flags: Flags, context: CliContext): Promise<void> {
   const begin = performance.now();
-  if (path !== undefined && flags.model !== undefined) {
-    throw new InvalidOptionError("--model", "a model before it as well", "one of the two");
-  }
-  const source = sourceOf({ ...flags, ...(path !== undefined && { model: path }) });
-  const depth = depthOf(flags);
-  const progress = createProgress(context, flags.verbose ?? false);
+  const source = sourceOf(flags, path);
+  const settings = given(SAMPLE, flags) as SampleSettings;
+  const depth = depthOf(flags, "--depth n") as SampleSettings["depth"];
+  const { verbose, json } = given(OUTPUT, flags);
+  const progress = createProgress(context, verbose ?? false);
   try {
     const id = await modelId(source);
-    const model = await context.loadModel(source, { ...loadOptionsOf(flags), signal: context.signal });
+    const model = await context.loadModel(source, { ...given(LOAD, flags), signal: context.signal });
     for (const warning of model.warnings) progress.warn(warning);
     try {
       const known = { numClasses: model.architecture.numClasses, classNames: model.classNames };
-      checkTyped(flags.classes ?? [], known);
-      for (const line of ambiguities(flags.classes ?? [], known)) progress.warn(line);
+      checkTyped(settings.classes ?? [], known);
+      for (const line of ambiguities(settings.classes ?? [], known)) progress.warn(line);
       const result = await sampleModel({
         model,
         modelId: id,
-        output: flags.output,
-        perClass: flags.perClass,
-        seed: flags.seed,
-        ...optionalOf(flags),
-        ...(depth !== undefined && { depth }),
+        ...settings,
+        depth,
         onProgress: meter(progress),
         signal: context.signal,
       });
       progress.close();
-      report(nameOf(source), result, flags, performance.now() - begin, context);
+      report(nameOf(source), result, { shard: settings.shard, json }, performance.now() - begin, context);
     } finally {
       await model.dispose();
     }
   } finally {
     progress.close();
   }
-}
-
-function optionalOf({ classes, guidance, topK, topP, order, shard, batch, overwrite }: SampleFlags) {
-  return {
-    ...(classes !== undefined && { classes }),
-    ...(guidance !== undefined && { guidance }),
-    ...(topK !== undefined && { topK }),
-    ...(topP !== undefined && { topP }),
-    ...(order !== undefined && { order }),
-    ...(shard !== undefined && { shard }),
-    ...(batch !== undefined && { batch }),
-    ...(overwrite !== undefined && { overwrite }),
-  };
-}
-
-function depthOf({ depth, bridge }: SampleFlags): Exclude<DepthOption, { deadlineMs: number }> | undefined {
-  if (bridge === undefined) return depth;
-  if (typeof depth === "number") return { bridge, subnet: depth };
-  throw new InvalidOptionError("depth.bridge", "no single --depth beside it", "--depth n for the other scales");
 }
 
 function meter(progress: Progress): (state: SampleProgress) => void {
@@ -161,7 +80,13 @@ function meter(progress: Progress): (state: SampleProgress) => void {
   };
 }
 
-function report(model: string, result: SampleResult, flags: SampleFlags, totalMs: number, context: CliContext): void {
+function report(
+  model: string,
+  result: SampleResult,
+  flags: { shard?: SampleShard | undefined; json: boolean | undefined },
+  totalMs: number,
+  context: CliContext,
+): void {
   const { output, total, images, resumed, complete, seed: usedSeed, format } = result;
   if (flags.json) {
     const shard = flags.shard === undefined ? null : `${flags.shard.index + 1}/${flags.shard.of}`;
