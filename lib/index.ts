@@ -58,6 +58,7 @@ export {
 export { type EncodeOptions, type FromOptions, Image, type ImageFormat, type RawPixels } from "./image/image.js";
 export type { ImageLike } from "./image/planes.js";
 export type { ClassMap, ClassRule, Label } from "./labels/index.js";
+export type { EditGeneration, Variant } from "./model/edit-generation.js";
 export type { ModelEvent, ScaleEvent } from "./model/events.js";
 export type { Generation } from "./model/generation.js";
 export { loadModel, loadTokenizer } from "./model/load.js";
@@ -69,6 +70,7 @@ export { type BindingInfo, bundledModelPath, describeBinding } from "./native/bi
 export type { DType, NativeConfig, TensorEntry } from "./native/contract.js";
 export type { CheckpointSource, ConvertOptions, ModelNotes, OpenOptions } from "./options/checkpoint.js";
 export { type DeadlinePlan, type DepthOption, type DepthPlan, formatDepths, type ZonePlan } from "./options/depth.js";
+export type { EditOptions, Margins, PictureInput, Rect } from "./options/edit.js";
 export type { EvaluateProgress, EvaluateSettings, ScoringSettings, SensitivitySettings } from "./options/evaluate.js";
 export type { GenerateOptions, Preview, ScoreOptions } from "./options/generate.js";
 export type {

@@ -3,6 +3,7 @@
 import { type Command, InvalidArgumentError, Option } from "commander";
 import { InvalidOptionError } from "../errors.js";
 import { DEADLINE, type DepthOption, ZONES } from "../options/depth.js";
+import { EDIT } from "../options/edit.js";
 import { EVALUATE, SENSITIVITY } from "../options/evaluate.js";
 import { GENERATE } from "../options/generate.js";
 import { boolean, text } from "../options/kinds.js";
@@ -152,7 +153,7 @@ function flagsByOption({ rows }: { rows: Rows }, place = ""): [string, string][]
 }
 
 const FLAGS = new Map([
-  ...[EVALUATE, SENSITIVITY, TOKENIZE, SAMPLE, GENERATE, LOAD].flatMap((group) => flagsByOption(group)),
+  ...[EVALUATE, SENSITIVITY, TOKENIZE, SAMPLE, EDIT, GENERATE, LOAD].flatMap((group) => flagsByOption(group)),
   ...flagsByOption(DEADLINE, "depth."),
   ["depth.subnet", long(GENERATE.rows.depth)],
   ["labels", "label"],

@@ -3,6 +3,7 @@
 import { Command } from "commander";
 import { convertCommand } from "./commands/convert.js";
 import { doctorCommand } from "./commands/doctor.js";
+import { editCommand } from "./commands/edit.js";
 import { evaluateCommand } from "./commands/evaluate.js";
 import { generateCommand } from "./commands/generate.js";
 import { inspectCommand } from "./commands/inspect.js";
@@ -17,6 +18,7 @@ const EXAMPLES = `
 Examples:
   $ nextscale generate                       ten handwritten digits with the bundled model -> nextscale.png
   $ nextscale generate 3 7 --depth 4 --bridge 3 --show
+  $ nextscale edit nextscale.png 8 --rect 8,16,16,16 -o edited.png
   $ nextscale convert var_d16.pth vae_ch160v4096z32.pth -o d16.safetensors --dtype bf16
   $ nextscale inspect d16.safetensors
   $ nextscale doctor
@@ -45,13 +47,14 @@ function askingForHelp({ commands }: Command, words: readonly string[]): string[
 
 function createProgram(context: CliContext, json: boolean): Command {
   const program = new Command("nextscale")
-    .description("Next-scale image generation (VAR): generate, convert, inspect.")
+    .description("Next-scale image generation (VAR): generate, edit, convert, inspect.")
     .version(packageVersion(), "-V, --version", "print the version")
     .helpOption("-h, --help", "print help")
     .helpCommand("help [command]", "print help of a command")
     .addHelpText("after", EXAMPLES);
   for (const create of [
     generateCommand,
+    editCommand,
     convertCommand,
     inspectCommand,
     tokenizeCommand,

@@ -1,8 +1,8 @@
 /** In what order does an epoch visit the images? */
 
+import { RandomStream } from "../base/philox.js";
 import { TimeSlice } from "../base/time-slice.js";
 import { checkInteger, checkSeed } from "../options/check.js";
-import { RandomStream } from "./philox.js";
 
 /** Separates these draws from others of the same seed. */
 const ORDER_STREAM = 0x6f726472;

@@ -5,10 +5,11 @@ import { CLASS_RULES, type Label } from "../labels/index.js";
 import { fail } from "./check.js";
 import { checkedLater, oneOf } from "./kinds.js";
 
-const label = Type.Union([Type.Integer({ minimum: 0 }), Type.String()]);
-const list = Type.Array(label, { minItems: 1 });
+const one = Type.Union([Type.Integer({ minimum: 0 }), Type.String()]);
+const list = Type.Array(one, { minItems: 1 });
 
-export const labels = () => checkedLater<Label | Label[]>(Type.Union([label, list]));
+export const label = () => checkedLater<Label>(one);
+export const labels = () => checkedLater<Label | Label[]>(Type.Union([one, list]));
 export const labelList = () => checkedLater<Label[]>(list, (option, text) => wordsToLabels(option, text.split(",")));
 export const classRule = () => oneOf(...CLASS_RULES);
 

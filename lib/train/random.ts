@@ -3,7 +3,7 @@
  * with the same draws without any state to save.
  */
 
-import { philox } from "../data/philox.js";
+import { philox } from "../base/philox.js";
 
 /** Last word of the counter: draws for different ends do not meet, nor do they meet those of the order of the images. */
 const STREAMS = { subnet: 0x7375626e, depth: 0x64657074, labelDropout: 0x64726f70 } as const;

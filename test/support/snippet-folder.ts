@@ -62,6 +62,9 @@ export async function makeSnippetFolder(folder: string, extras: string, config: 
   const names = Array.from({ length: 1000 }, (_, i) => (i === 207 ? "golden retriever" : `class ${i}`));
   writeFileSync(at("imagenet.txt"), `${names.join("\n")}\n`);
   writeFileSync(at("supernet.json"), config);
+  await sharp({ create: { width: 32, height: 32, channels: 3, background: "#345" } })
+    .png()
+    .toFile(at("three.png"));
   const pictures = { images: 40, other: 40, "mnist/train": 28, "mnist/test": 28, "cifar10/train": 32 };
   for (const [index, [name, side]] of Object.entries(pictures).entries()) await writeImages(at(name), side, index);
   const model = await loadTokenizer(at("base.safetensors"));
