@@ -268,7 +268,7 @@ describe("refusals", () => {
     await refused({ perClass: 2 ** 26 }, "perClass");
     await refused({ classes: 3 }, "classes");
     await refused({ classes: [10] }, "classes");
-    await refused({ classes: ["ten"] }, "labels[0]");
+    await refused({ classes: ["ten"] }, "classes[0]");
     await refused({ depth: { deadlineMs: 5 } }, "depth");
     await refused({ depth: 9 }, "depth");
     await refused({ topP: 2 }, "topP");

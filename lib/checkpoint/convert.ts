@@ -68,7 +68,8 @@ function mergeNotes(checkpoint: Checkpoint, options: Record<string, unknown>): M
     if (value !== undefined) notes[key] = value;
   }
   const problem = checkNotes(notes, checkpoint);
-  if (problem !== null) throw new InvalidOptionError("notes", problem, "notes that fit the model");
+  // The first word of a problem is the note that it is about.
+  if (problem !== null) throw new InvalidOptionError(problem.split(" ", 1)[0]!, problem, "what fits the model");
   return notes;
 }
 

@@ -24,12 +24,12 @@ const MAX_IMAGES = 65_536;
 const NAME = "name:";
 
 /** Class numbers of one label or a list of them; `numClasses` stands for unconditional. @throws InvalidOptionError */
-export function resolveLabels(value: unknown, context: LabelContext): Int32Array {
-  if (!Array.isArray(value)) return Int32Array.of(resolveLabel("labels", value, context));
-  if (value.length === 0 || value.length > MAX_IMAGES) fail("labels", value, `1..${MAX_IMAGES} labels`);
+export function resolveLabels(value: unknown, context: LabelContext, option = "labels"): Int32Array {
+  if (!Array.isArray(value)) return Int32Array.of(resolveLabel(option, value, context));
+  if (value.length === 0 || value.length > MAX_IMAGES) fail(option, value, `1..${MAX_IMAGES} labels`);
   const known = new Map<unknown, number>(); // a thousand images of one class look it up once
   return Int32Array.from(value, (label, index) => {
-    const found = known.get(label) ?? resolveLabel(`labels[${index}]`, label, context);
+    const found = known.get(label) ?? resolveLabel(`${option}[${index}]`, label, context);
     known.set(label, found);
     return found;
   });

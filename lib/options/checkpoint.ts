@@ -1,6 +1,7 @@
 /** Options of opening and converting checkpoints, and where they come from. */
 
-import { Type } from "@sinclair/typebox";
+import { types } from "node:util";
+import { type TString, Type } from "@sinclair/typebox";
 import { InvalidOptionError } from "../errors.js";
 import { checkObject, checkPath, fail, isUrl, optional } from "./check.js";
 import { RECOMMENDED } from "./drawing.js";
@@ -55,16 +56,32 @@ export const SHAPE = table({
 
 export const OPEN = table({ ...SHAPE.rows, signal: row(signal(), "cancels") });
 
-/** How a supernet was trained. */
-const texts = Type.Record(Type.String(), Type.String());
+/** A file may hold an empty one. */
+const note = checkedBy<string, string, TString>(
+  Type.String(),
+  (option, value) => (typeof value === "string" ? value : fail(option, value, "a string")),
+  text().parse,
+);
+
+const metadata = checkedBy<Record<string, string>>(
+  Type.Record(Type.String(), Type.String()),
+  (option, value) => {
+    if (typeof value !== "object" || value === null || Array.isArray(value))
+      fail(option, value, "an object of strings");
+    for (const [key, word] of Object.entries(value)) note.check(`${option}.${key}`, word);
+    return value as Record<string, string>;
+  },
+  (option, word, before) => {
+    const at = word.indexOf("=");
+    if (at < 1) fail(option, word, "key=value");
+    return { ...(before as Record<string, string>), [word.slice(0, at)]: word.slice(at + 1) };
+  },
+);
 
 /** What is known about a model beyond its weights; `checkNotes` compares it with the model. */
 export const NOTES = table({
-  name: row(checkedLater<string>(text().schema, text().parse), "name of the model", { flag: "--name <text>" }),
-  labels: row(
-    checkedLater<string[]>(Type.Array(Type.String())),
-    "one name per class, in the order of the class numbers",
-  ),
+  name: row(note, "name of the model", { flag: "--name <text>" }),
+  labels: row(listOf(note, "a list of strings", 0), "one name per class, in the order of the class numbers"),
   strategy: row(strategy, "choice of a subnet's blocks that it was trained with", { flag: "--strategy <name>" }),
   bridge: row(integer(0), "leading scales that it was trained to run at full depth", { flag: "--bridge <n>" }),
   depths: row(
@@ -75,16 +92,15 @@ export const NOTES = table({
     },
   ),
   recommended: row(nested(RECOMMENDED), "settings that suit it"),
-  previewMatrix: row(checkedLater<Float32Array>(null), "linear preview, [3, E+1] row by row"),
-  metadata: row(
-    checkedLater<Record<string, string>>(texts, (option, word, before) => {
-      const at = word.indexOf("=");
-      if (at < 1) fail(option, word, "key=value");
-      return { ...(before as Record<string, string>), [word.slice(0, at)]: word.slice(at + 1) };
-    }),
-    "anything else worth keeping, such as license=MIT (repeatable)",
-    { flag: "--note <key=value>" },
+  previewMatrix: row(
+    checkedBy<Float32Array>(null, (option, value) =>
+      types.isFloat32Array(value) ? value : fail(option, value, "a Float32Array"),
+    ),
+    "linear preview, [3, E+1] row by row",
   ),
+  metadata: row(metadata, "anything else worth keeping, such as license=MIT (repeatable)", {
+    flag: "--note <key=value>",
+  }),
 });
 
 export const CONVERT = table({

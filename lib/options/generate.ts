@@ -51,7 +51,7 @@ export const GENERATE = table({
   ),
 });
 
-const SCORE = table({
+export const SCORE = table({
   tokens: row(checkedLater<TokenMaps | Int32Array>(null), "[images, numTokens], or what encode returned", {
     needed: true,
   }),

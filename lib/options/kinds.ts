@@ -159,10 +159,10 @@ export function checkedLater<T>(schema: TSchema | null, parse?: Kind<T>["parse"]
 }
 
 /** A kind with a check of its own. */
-export function checkedBy<In, Out = In>(
-  schema: TSchema | null,
+export function checkedBy<In, Out = In, S extends TSchema | null = TSchema | null>(
+  schema: S,
   check: Check<Out>,
   parse?: Kind<In>["parse"],
-): Kind<In, Out> {
+): Kind<In, Out> & { schema: S } {
   return { schema, check, parse };
 }

@@ -135,7 +135,7 @@ function checkClasses(value: unknown, context: LabelContext): number[] {
   const { numClasses } = context;
   if (value === undefined) return Array.from({ length: numClasses }, (_, index) => index);
   if (!Array.isArray(value)) fail("classes", value, "a list of classes");
-  const classes = [...new Set(resolveLabels(value, context))].sort((a, b) => a - b);
+  const classes = [...new Set(resolveLabels(value, context, "classes"))].sort((a, b) => a - b);
   if (classes.at(-1) === numClasses) throw new InvalidOptionError("classes", '"unconditional"', "classes of the model");
   return classes;
 }

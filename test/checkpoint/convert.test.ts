@@ -309,7 +309,7 @@ describe("failures", () => {
   test.each<[string, object, RegExp]>([
     ["format", { dtype: "f64" }, /option "dtype": expected "f32", "f16", "bf16"/],
     ["listener", { onProgress: 1 }, /option "onProgress"/],
-    ["name", { name: 1 }, /name is not a string/],
+    ["name", { name: 1 }, /option "name": expected a string, found 1/],
     ["key", { dtyp: "f16" }, /did you mean "dtype"/],
     ["output", { output: 1 }, /option "output"/],
   ])("an option of the wrong type: %s", async (_, options, message) => {
