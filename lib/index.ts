@@ -57,7 +57,7 @@ export {
 } from "./evaluate/index.js";
 export { type EncodeOptions, type FromOptions, Image, type ImageFormat, type RawPixels } from "./image/image.js";
 export type { ImageLike } from "./image/planes.js";
-export type { ClassMap, ClassRule, Label } from "./labels/index.js";
+export type { ClassMap, ClassRule, Label, LabelMix } from "./labels/index.js";
 export type { EditGeneration, Variant } from "./model/edit-generation.js";
 export type { ModelEvent, ScaleEvent } from "./model/events.js";
 export type { Generation } from "./model/generation.js";

@@ -2,6 +2,7 @@
 
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { CallSite } from "../lib/errors.js";
+import { resolveConditions } from "../lib/labels/index.js";
 import { internal } from "../lib/model/internal.js";
 import { Lifecycle } from "../lib/model/lifecycle.js";
 import type { Model } from "../lib/model/model.js";
@@ -38,7 +39,9 @@ function crossEntropy(logits: Float32Array, token: number): number {
 function requestOf(labels: number[], depth: number, extra: Partial<NativeRequest>): NativeRequest {
   const { numScales } = model.architecture;
   return {
+    numMixed: 1,
     labels: Int32Array.from(labels),
+    weights: null,
     seed: 0n,
     firstImage: 0,
     guidance: new Float32Array(numScales),
@@ -204,13 +207,18 @@ test("runs get their own images' labels and tokens", async () => {
     native: { generate },
     lifecycle: new Lifecycle(async () => undefined),
     architecture,
-    labels: Int32Array.of(1, 2, 3, 4, 5),
+    conditions: { count: 5, numMixed: 1, labels: Int32Array.of(1, 2, 3, 4, 5), weights: null },
     tokens,
     plan: { depths: new Int32Array(numScales).fill(8), deadlineMs: 0, deadlineDepths: new Int32Array(0) },
     batch: 2,
     signal: undefined,
     callSite: new CallSite(scoreTokens),
-    log: () => new Observer(undefined).log({ labels: new Int32Array(0), seed: 0, plan: {} as DepthPlan }),
+    log: () =>
+      new Observer(undefined).log({
+        conditions: resolveConditions(1, { numClasses: 10, classNames: [] }),
+        seed: 0,
+        plan: {} as DepthPlan,
+      }),
   });
   expect(seen).toEqual([[1, 2], [3, 4], [5]]);
   expect(score.perImage).toEqual([1, 2, 3, 4, 5]);

@@ -25,7 +25,7 @@ const GENERATE: [unknown, string, RegExp][] = [
   [{ labels: null }, "labels", /undefined for the default/],
   [{ labels: "sevn" }, "labels", /did you mean "seven"/],
   [{ labels: "deux" }, "labels", /classes 2 and 6/],
-  [{ labels: { a: 1 } }, "labels", /found an object/],
+  [{ labels: { a: 1 } }, "labels", /found "a"/],
   [{ seed: -1 }, "seed", /found -1/],
   [{ seed: 1.5 }, "seed", /found 1.5/],
   [{ seed: 2 ** 60 }, "seed", /2\^53-1/],

@@ -4,8 +4,9 @@ import { markUncloneable } from "../base/uncloneable.js";
 import { CallSite, InvalidOptionError } from "../errors.js";
 import type { Image } from "../image/image.js";
 import type { ImageLike } from "../image/planes.js";
+import { type Conditions, repeated } from "../labels/index.js";
 import type { NativeModel, NativeRequest, NativeStats } from "../native/contract.js";
-import { checkDepth, type DepthOption, resolveDepth } from "../options/depth.js";
+import { checkDepth, type DepthOption, type DepthPlan, resolveDepth } from "../options/depth.js";
 import { type EditOptions, resolveEditOptions } from "../options/edit.js";
 import {
   type GenerateContext,
@@ -216,11 +217,11 @@ export class Model {
   edit(options: EditOptions): EditGeneration {
     const callSite = new CallSite(this.edit);
     this.#lifecycle.requireAlive();
-    const { sides, imageSide, numTokens } = this.architecture;
+    const { sides, imageSide, depth: fullDepth } = this.architecture;
     const gridSide = sides.at(-1)!;
     const resolved = resolveEditOptions(options, this.#context, imageSide / gridSide);
     const { drawing, image, mask, strength, expand, fit, preserve, feather } = resolved;
-    const { labels, signal } = drawing;
+    const { conditions, signal } = drawing;
     const layout = { side: imageSide, gridSide, fit, expand };
     const generation = new EditGeneration(
       this.#partsOf(drawing, callSite),
@@ -232,8 +233,8 @@ export class Model {
           return (await this.encode(picture, { signal })).flat;
         },
         score: async (tokens) => {
-          const all = Array.from({ length: tokens.length / numTokens }, (_, index) => labels[index]!);
-          return (await this.score({ tokens, labels: all, ...(signal !== undefined && { signal }) })).perToken;
+          const plan = resolveDepth([...sides].fill(fullDepth), this.#context);
+          return (await this.#scoreAll(tokens, conditions, plan, signal, callSite)).perToken;
         },
       },
       (given, onEvent) => this.#native.generate({ ...toRequest(drawing, {}), givenTokens: given }, onEvent),
@@ -286,23 +287,33 @@ export class Model {
    */
   async score(options: ScoreOptions): Promise<Score> {
     this.#lifecycle.requireAlive();
-    const { plan, labels, tokens, signal } = resolveScoreOptions(options, this.#context);
+    const { plan, conditions, tokens, signal } = resolveScoreOptions(options, this.#context);
     const flat = checkedTokens("tokens", tokens, this.architecture);
     const count = flat.length / this.architecture.numTokens;
-    const all = labels.length === 1 ? new Int32Array(count).fill(labels[0]!) : labels;
-    if (all.length !== count) {
-      throw new InvalidOptionError("labels", `${all.length} labels`, `1 or ${count}, one per image of tokens`);
+    const all = conditions.count === 1 ? repeated(conditions, count) : conditions;
+    if (all.count !== count) {
+      throw new InvalidOptionError("labels", `${all.count} labels`, `1 or ${count}, one per image of tokens`);
     }
+    return this.#scoreAll(flat, all, plan, signal, new CallSite(this.score));
+  }
+
+  #scoreAll(
+    tokens: Int32Array,
+    conditions: Conditions,
+    plan: DepthPlan,
+    signal: AbortSignal | undefined,
+    callSite: CallSite,
+  ): Promise<Score> {
     return scoreTokens({
       native: this.#native,
       lifecycle: this.#lifecycle,
       architecture: this.architecture,
-      labels: all,
-      tokens: flat,
+      conditions,
+      tokens,
       plan,
       batch: imagesPerRun(this.imagesAtOnce({ guidance: 0, keepDroppedCache: true })),
       signal,
-      callSite: new CallSite(this.score),
+      callSite,
       log: (requested) => this.#observer.log(requested),
     });
   }
@@ -375,7 +386,7 @@ export class Model {
     return {
       sides: architecture.sides,
       imageSide: architecture.imageSide,
-      count: options.labels.length,
+      count: options.conditions.count,
       seed: options.seed,
       signal: options.signal,
       ready: options.preview === "linear" && !this.#previewReady ? this.#fitOnce() : null,
@@ -410,9 +421,12 @@ export class Model {
 }
 
 function toRequest(options: ResolvedGenerateOptions, overrides: Overrides): NativeRequest {
-  const { labels, seed, guidance, topK, topP, plan, keepDroppedCache, wait, preview, firstImage } = options;
+  const { conditions, seed, guidance, topK, topP, plan, keepDroppedCache, wait, preview, firstImage } = options;
+  const { numMixed, labels, weights } = conditions;
   return {
+    numMixed,
     labels,
+    weights,
     seed: BigInt(seed),
     firstImage,
     guidance,

@@ -7,7 +7,7 @@ import type { ResolvedGenerateOptions } from "../options/generate.js";
 import type { ModelEvent } from "./events.js";
 
 /** What is told of a request. */
-export type Requested = Pick<ResolvedGenerateOptions, "labels" | "seed" | "plan">;
+export type Requested = Pick<ResolvedGenerateOptions, "conditions" | "seed" | "plan">;
 
 /** The listener of one model, or none. */
 export class Observer {
@@ -48,11 +48,11 @@ class Log implements GenerationLog {
   }
 
   request(id: number): void {
-    const { labels, seed, plan } = this.#options;
+    const { conditions, seed, plan } = this.#options;
     const deadlineMs = plan.deadlineMs > 0 ? plan.deadlineMs : null;
     this.#id = id;
     this.#requested = performance.now();
-    this.#tell({ type: "request", id, images: labels.length, seed, depths: [...plan.depths], deadlineMs });
+    this.#tell({ type: "request", id, images: conditions.count, seed, depths: [...plan.depths], deadlineMs });
   }
 
   scale({ index, depth, reason, scaleMs, elapsedMs }: NativeScaleEvent): void {

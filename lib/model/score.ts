@@ -1,6 +1,7 @@
 /** Teacher-forced cross entropy: the core computes the losses of given tokens; here they are put in order and averaged. */
 
 import type { CallSite } from "../errors.js";
+import { type Conditions, partOf } from "../labels/index.js";
 import type { NativeModel, NativeRequest } from "../native/contract.js";
 import type { DepthPlan } from "../options/depth.js";
 import type { Architecture } from "../values/architecture.js";
@@ -25,8 +26,8 @@ export interface ScoreParts {
   native: Pick<NativeModel, "generate">;
   lifecycle: Lifecycle;
   architecture: Pick<Architecture, "numTokens" | "numScales" | "sides">;
-  /** One per image. */
-  labels: Int32Array;
+  /** One for each image. */
+  conditions: Conditions;
   /** `[images, numTokens]`. */
   tokens: Int32Array;
   plan: DepthPlan;
@@ -47,21 +48,25 @@ export function imagesPerRun(imagesAtOnce: number): number {
 
 /** Scores all images, run by run. @throws AbortError, DisposedError, PoolExhaustedError */
 export async function scoreTokens(parts: ScoreParts): Promise<Score> {
-  const { architecture, labels, tokens, batch } = parts;
+  const { architecture, conditions, tokens, batch } = parts;
+  const { count } = conditions;
   const perToken = new Float32Array(tokens.length);
-  for (let first = 0; first < labels.length; first += batch) {
-    await scoreRun(parts, first, Math.min(labels.length, first + batch), perToken);
+  for (let first = 0; first < count; first += batch) {
+    await scoreRun(parts, first, Math.min(count, first + batch), perToken);
   }
-  return summarise(architecture, perToken, labels.length);
+  return summarise(architecture, perToken, count);
 }
 
 /** The losses of the images `[first, end)`, put in their places in `perToken`. */
 async function scoreRun(parts: ScoreParts, first: number, end: number, perToken: Float32Array): Promise<void> {
   const { native, lifecycle, architecture, plan, signal, callSite } = parts;
   const { numTokens, numScales } = architecture;
-  const labels = parts.labels.slice(first, end);
+  const conditions = partOf(parts.conditions, first, end);
+  const { numMixed, labels, weights } = conditions;
   const request: NativeRequest = {
+    numMixed,
     labels,
+    weights,
     seed: 0n, // nothing is drawn
     firstImage: 0,
     guidance: new Float32Array(numScales),
@@ -77,7 +82,7 @@ async function scoreRun(parts: ScoreParts, first: number, end: number, perToken:
     losses: true,
     capture: false,
   };
-  const run = { native, lifecycle, signal, callSite, log: parts.log({ labels, seed: 0, plan }) };
+  const run = { native, lifecycle, signal, callSite, log: parts.log({ conditions, seed: 0, plan }) };
   let offset = 0;
   await readToEnd(run, request, ({ side, losses }) => {
     const area = side * side;

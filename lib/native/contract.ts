@@ -85,7 +85,9 @@ export interface NativeCudaDevice {
 }
 
 export interface NativeRequest {
-  labels: Int32Array; // one image each; numClasses = unconditional
+  numMixed: number; // classes that are mixed for each image, 1..8
+  labels: Int32Array; // [images, numMixed]; numClasses = unconditional
+  weights: Float32Array | null; // [images, numMixed], of their embeddings; null: numMixed is 1
   seed: bigint; // 0 .. 2^64-1
   firstImage: number; // counter of the first image's random numbers
   guidance: Float32Array; // t per scale
@@ -97,7 +99,7 @@ export interface NativeRequest {
   keepDroppedCache: boolean;
   wait: boolean; // wait for room in the pool, in order of arrival, or fail at once
   preview: "none" | "linear" | "decode";
-  givenTokens: Int32Array | null; // [labels, numTokens]: the token, or -1 for one that is to be drawn; null: all are
+  givenTokens: Int32Array | null; // [images, numTokens]: the token, or -1 for one that is to be drawn; null: all are
   losses: boolean; // with all tokens given: scale events carry the cross entropy of each
   capture: boolean; // scale events carry logits, fHat, nextInput and hidden states
 }

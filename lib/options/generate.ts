@@ -1,7 +1,7 @@
 /** Options of model.generate and model.score. */
 
 import { randomInt } from "node:crypto";
-import { type LabelContext, resolveLabels } from "../labels/index.js";
+import { type Conditions, type LabelContext, resolveConditions } from "../labels/index.js";
 import type { TokenMaps } from "../values/tokens.js";
 import { checkInteger, fail } from "./check.js";
 import type { RecommendedSettings } from "./checkpoint.js";
@@ -15,7 +15,9 @@ import { type OptionsOf, type Resolved, row, table } from "./table.js";
 export type Preview = "none" | "linear" | "decode";
 
 export const GENERATE = table({
-  labels: row(labels(), "one image per label", { otherwise: "unconditional" }),
+  labels: row(labels(), "one image per label; a label may be a mix of classes with weights, { 3: 0.5, 8: 0.5 }", {
+    otherwise: "unconditional",
+  }),
   seed: row(seed(), "0 .. 2^64-1; same seed, options and model: the same images", {
     otherwise: "drawn, and reported as generation.seed",
     flag: "-s, --seed <n>",
@@ -77,20 +79,20 @@ export interface GenerateContext extends DepthContext, LabelContext {
   defaultDepth: DepthPlan;
 }
 
-export type ResolvedGenerateOptions = Omit<Resolved<typeof GENERATE, Planned>, "depth">;
+export type ResolvedGenerateOptions = Omit<Resolved<typeof GENERATE, Planned>, "depth" | "labels">;
 
 interface Planned extends Required<Pick<GenerateOptions, "seed" | "topK" | "topP">> {
-  labels: Int32Array;
+  conditions: Conditions;
   guidance: Float32Array; // t per scale
   plan: DepthPlan;
 }
 
 export function resolveGenerateOptions(raw: unknown, context: GenerateContext): ResolvedGenerateOptions {
-  const { depth, ...options } = GENERATE.read(raw);
+  const { depth, labels: wanted, ...options } = GENERATE.read(raw);
   const { recommended, codebookSize: V } = context;
   return {
     ...options,
-    labels: resolveLabels(options.labels ?? "unconditional", context),
+    conditions: resolveConditions(wanted ?? "unconditional", context),
     seed: options.seed ?? randomInt(2 ** 32),
     guidance: guidancePerScale(options.guidance ?? recommended.guidance ?? USUAL.guidance, context.numScales),
     topK: checkInteger("topK", options.topK ?? Math.min(recommended.topK ?? USUAL.topK, V), 0, V),
@@ -100,13 +102,16 @@ export function resolveGenerateOptions(raw: unknown, context: GenerateContext): 
 }
 
 /** `tokens` are checked by lib/values/tokens.ts, which knows their layout. */
-export type ResolvedScoreOptions = Omit<Resolved<typeof SCORE, { labels: Int32Array; plan: DepthPlan }>, "depth">;
+export type ResolvedScoreOptions = Omit<
+  Resolved<typeof SCORE, { conditions: Conditions; plan: DepthPlan }>,
+  "depth" | "labels"
+>;
 
 export function resolveScoreOptions(raw: unknown, context: GenerateContext): ResolvedScoreOptions {
-  const { depth, ...options } = SCORE.read(raw);
+  const { depth, labels: wanted, ...options } = SCORE.read(raw);
   const plan = planOf(depth, context);
   if (plan.deadlineMs > 0) fail("depth", depth, "a plan without a deadline: a score must not depend on the clock");
-  return { ...options, plan, labels: resolveLabels(options.labels, context) };
+  return { ...options, plan, conditions: resolveConditions(wanted, context) };
 }
 
 function planOf(depth: unknown, context: GenerateContext): DepthPlan {

@@ -1,15 +1,20 @@
 /** Kinds of options that are labels, and how a command line writes them. */
 
 import { Type } from "@sinclair/typebox";
-import { CLASS_RULES, type Label } from "../labels/index.js";
+import { CLASS_RULES, type Label, type LabelMix } from "../labels/index.js";
 import { fail } from "./check.js";
 import { checkedLater, oneOf } from "./kinds.js";
 
 const one = Type.Union([Type.Integer({ minimum: 0 }), Type.String()]);
 const list = Type.Array(one, { minItems: 1 });
 
-export const label = () => checkedLater<Label>(one);
-export const labels = () => checkedLater<Label | Label[]>(Type.Union([one, list]));
+const mix = Type.Record(Type.String(), Type.Number({ minimum: 0, maximum: 1 }), { minProperties: 1 });
+const mixed = Type.Union([one, mix]);
+
+/** A class, or a mix of several with weights. */
+export const label = () => checkedLater<Label | LabelMix>(mixed);
+export const labels = () =>
+  checkedLater<Label | LabelMix | (Label | LabelMix)[]>(Type.Union([mixed, Type.Array(mixed, { minItems: 1 })]));
 export const labelList = () => checkedLater<Label[]>(list, (option, text) => wordsToLabels(option, text.split(",")));
 export const classRule = () => oneOf(...CLASS_RULES);
 

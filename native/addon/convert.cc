@@ -127,8 +127,9 @@ class RequestReader {
     const Napi::Value value = object_.Get(name);
     if (!limits.optional || !value.IsNull()) field = ToInt32s(value, name);
   }
-  void operator()(const char* name, std::vector<float>& field, const Limits&) const {
-    field = ToFloats(object_.Get(name), name);
+  void operator()(const char* name, std::vector<float>& field, const Limits& limits) const {
+    const Napi::Value value = object_.Get(name);
+    if (!limits.optional || !value.IsNull()) field = ToFloats(value, name);
   }
   void operator()(const char* name, uint64_t& field, const Limits&) const {
     const Napi::Value value = object_.Get(name);

@@ -38,7 +38,7 @@ Napi::Value GenerationHandle::Start(const std::shared_ptr<Core>& core, Request r
   Environment& environment = core->environment();
   const Napi::Object object = New(environment, core);
   GenerationHandle& handle = *Unwrap(object);
-  handle.num_images_ = request.labels.size();
+  handle.num_images_ = request.num_images();
   environment.BeginWith(
       {.callback = Napi::Persistent(on_event), .deferred = {}, .kept = {}, .holds = core}, [&](uint64_t operation) {
         handle.id_ = core->engine().Start(std::move(request), ForwardTo(environment.mailbox(), operation));

@@ -9,7 +9,7 @@ Generation::Generation(uint64_t generation_id, Request its_request, Listener its
     : id(generation_id),
       request(std::move(its_request)),
       listener(std::move(its_listener)),
-      num_images(request.labels.size()),
+      num_images(request.num_images()),
       num_branches(std::all_of(request.guidance.begin(), request.guidance.end(), [](float t) { return t == 0; }) ? 1
                                                                                                                  : 2) {
   shared_.depths.assign(request.depths.begin(), request.depths.end());
@@ -19,8 +19,17 @@ Generation::Generation(uint64_t generation_id, Request its_request, Listener its
 void Generation::Prepare(Backend& backend, const TransformerWeights& weights, const ModelConfig& config) {
   constexpr const char* kWhat = "a generation";
   std::vector<ConditionSpec> specs;
-  for (int32_t label : request.labels) specs.push_back({.label = label});
-  if (num_branches == 2) specs.resize(2 * num_images, {.label = static_cast<int32_t>(config.transformer.num_classes)});
+  for (size_t image = 0; image < num_images; ++image) {
+    ConditionSpec spec;
+    for (size_t i = 0; i < request.num_mixed; ++i) {
+      const size_t at = image * request.num_mixed + i;
+      spec.shares[i] = {.label = request.labels[at], .weight = request.weights.empty() ? 1.0f : request.weights[at]};
+    }
+    specs.push_back(spec);
+  }
+  if (num_branches == 2) {
+    specs.resize(2 * num_images, ConditionSpec::Class(static_cast<int32_t>(config.transformer.num_classes)));
+  }
   engine.condition_of = Distinct(specs);
   engine.conditions = std::make_unique<Conditions>(backend, config.transformer.width, specs.size());
   engine.conditions->Make(backend, weights, specs);

@@ -45,6 +45,10 @@ struct Checker {
 
 void CheckRequest(const Request& request, const ModelConfig& config) {
   ForEach(request, config, Checker());
+  NS_REQUIRE(request.labels.size() % request.num_mixed == 0, kBad, "labels has ", request.labels.size(),
+             " elements; expected a multiple of numMixed, which is ", request.num_mixed);
+  NS_REQUIRE(request.num_mixed == 1 || !request.weights.empty(), kBad, "weights is missing: ", request.num_mixed,
+             " classes are mixed");
   NS_REQUIRE(!request.losses ||
                  (!request.given_tokens.empty() && !AnyDrawn(request.given_tokens.data(), request.given_tokens.size())),
              kBad, "losses need all tokens given");

@@ -7,6 +7,7 @@
 #include <limits>
 #include <vector>
 
+#include "native/model/condition.h"
 #include "native/model/config.h"
 
 namespace nextscale {
@@ -14,7 +15,9 @@ namespace nextscale {
 enum class Preview { kNone, kLinear, kDecode };
 
 struct Request {
-  std::vector<int32_t> labels;  // one image each
+  std::vector<int32_t> labels;  // [images, num_mixed]
+  uint32_t num_mixed = 1;       // classes that are mixed for each image
+  std::vector<float> weights;   // [images, num_mixed], of their embeddings; empty: 1, of one class each
   uint64_t seed = 0;
   uint64_t first_image = 0;     // counter of the first image's random numbers
   std::vector<float> guidance;  // t per scale; all zero: the unconditional branch is not run
@@ -26,11 +29,13 @@ struct Request {
   bool keep_dropped_cache = false;
   bool wait = true;
   Preview preview = Preview::kNone;
-  std::vector<int32_t> given_tokens;  // empty, or [labels, num_tokens]: the token, or kDraw
+  std::vector<int32_t> given_tokens;  // empty, or [images, num_tokens]: the token, or kDraw
   bool losses = false;                // all tokens given: the cross entropy of each, without guidance
   bool capture = false;
 
   static constexpr int32_t kDraw = -1;
+
+  size_t num_images() const { return num_mixed == 0 ? 0 : labels.size() / num_mixed; }  // 0: not yet checked
 };
 
 // What a field may hold.
@@ -51,8 +56,11 @@ void ForEach(AnyRequest& request, const ModelConfig& config, const Visitor& visi
   const size_t num_scales = config.num_scales();
   const auto codes = static_cast<double>(config.tokenizer.codebook_size);
   const auto full_depth = static_cast<double>(config.transformer.depth), shallowest = full_depth < 2 ? 1.0 : 2.0;
+  visit("numMixed", request.num_mixed, Limits{.low = 1, .high = ConditionSpec::kMostClasses});
   visit("labels", request.labels,
         Limits{.low = 0, .high = static_cast<double>(config.transformer.num_classes), .least = 1, .most = kMaxImages});
+  visit("weights", request.weights,
+        Limits{.low = 0, .high = 1, .least = request.labels.size(), .most = request.labels.size(), .optional = true});
   visit("seed", request.seed, Limits{});
   visit("firstImage", request.first_image, Limits{});
   visit("guidance", request.guidance,
@@ -66,7 +74,7 @@ void ForEach(AnyRequest& request, const ModelConfig& config, const Visitor& visi
   visit("keepDroppedCache", request.keep_dropped_cache, Limits{});
   visit("wait", request.wait, Limits{});
   visit("preview", request.preview, Limits{});
-  const size_t num_tokens = request.labels.size() * config.num_tokens();
+  const size_t num_tokens = request.num_images() * config.num_tokens();
   visit("givenTokens", request.given_tokens,
         Limits{.low = Request::kDraw, .high = codes - 1, .least = num_tokens, .most = num_tokens, .optional = true});
   visit("losses", request.losses, Limits{});

@@ -115,6 +115,10 @@ void CheckCondition(const ConditionArgs& args) {
   NS_REQUIRE(args.start != nullptr && args.vector != nullptr && args.embedding != nullptr, ErrorCode::kInvalidArgument,
              "condition: an array is missing");
   NS_REQUIRE(args.width > 0, ErrorCode::kInvalidArgument, "condition: width 0");
+  NS_REQUIRE(args.num_mixed > 0 && args.rows.size() % args.num_mixed == 0, ErrorCode::kInvalidArgument, "condition: ",
+             args.rows.size(), " rows in mixes of ", args.num_mixed);
+  NS_REQUIRE(args.weights.size() == args.rows.size() || (args.weights.empty() && args.num_mixed == 1),
+             ErrorCode::kInvalidArgument, "condition: ", args.weights.size(), " weights for ", args.rows.size(), " rows");
 }
 
 void CheckAddOffset(const AddOffsetArgs& args) {

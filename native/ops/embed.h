@@ -22,14 +22,19 @@ struct EmbedArgs {
   std::span<const int32_t> conditions = {};    // [branches · images], with starts
 };
 
-// start[i] = embedding[rows[i]]; vector[i] = silu(start[i]): the start token, and what modulation layers read.
+// start[i] = Σ_j weights[i, j] · embedding[rows[i, j]], j ascending from the first product; vector[i] = silu(start[i]): the start
+// token, and what modulation layers read.
 struct ConditionArgs {
-  float* start = nullptr;  // [rows, C]
-  void* vector = nullptr;  // [rows, C], activations
+  float* start = nullptr;  // [num, C]
+  void* vector = nullptr;  // [num, C], activations
   DType vector_dtype = DType::kF32;
   size_t width = 0;                  // C
   const float* embedding = nullptr;  // [.., C]
-  std::span<const int32_t> rows = {};     // of embedding
+  size_t num_mixed = 1;                   // rows of each condition
+  std::span<const int32_t> rows = {};     // of embedding, [num, num_mixed]
+  std::span<const float> weights = {};    // [num, num_mixed]; empty: all 1, and num_mixed is 1
+
+  size_t num() const { return rows.size() / num_mixed; }
 };
 
 // out[row, c] = in[row, c] + offset[c]; out may be in.

@@ -41,7 +41,7 @@ void Pass::Forward(const PackedNetwork& network, const PassInput& input) {
   const TransformerWeights& weights = network.forward();
   TeacherInput(input);
   specs_.clear();
-  for (const int32_t label : input.labels) specs_.push_back({.label = label});
+  for (const int32_t label : input.labels) specs_.push_back(ConditionSpec::Class(label));
   conditions_.Make(backend_, weights, specs_);
   modulations_.Make(backend_, weights, conditions_);
   Embed(weights);

@@ -56,7 +56,9 @@ test("a generation, its scale events and its end", async () => {
   const events: object[] = [];
   await new Promise<void>((resolve) => {
     const request = {
+      numMixed: 1,
       labels: Int32Array.of(0),
+      weights: null,
       seed: 1n,
       firstImage: 0,
       guidance: new Float32Array(numScales),

@@ -52,12 +52,19 @@ void Embed(Context& context, const EmbedArgs& args) {
 void Condition(Context&, const ConditionArgs& args) {
   CheckCondition(args);
   CheckFloat(args.vector_dtype, "condition: vector");
-  for (size_t i = 0; i < args.rows.size(); ++i) {
-    const float* const from = args.embedding + static_cast<size_t>(args.rows[i]) * args.width;
-    std::copy_n(from, args.width, args.start + i * args.width);
+  for (size_t i = 0; i < args.num(); ++i) {
+    float* const start = args.start + i * args.width;
+    for (size_t j = i * args.num_mixed; j < (i + 1) * args.num_mixed; ++j) {
+      const float* const from = args.embedding + static_cast<size_t>(args.rows[j]) * args.width;
+      const float weight = args.weights.empty() ? 1.0f : args.weights[j];
+      for (size_t column = 0; column < args.width; ++column) {
+        const float part = weight * from[column];
+        start[column] = j == i * args.num_mixed ? part : start[column] + part;
+      }
+    }
     float* const out = static_cast<float*>(args.vector) + i * args.width;
     for (size_t column = 0; column < args.width; ++column)
-      out[column] = from[column] / (1.0f + std::exp(-from[column]));
+      out[column] = start[column] / (1.0f + std::exp(-start[column]));
   }
 }
 

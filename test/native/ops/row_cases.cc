@@ -101,17 +101,24 @@ static void CheckEmbed(Backend& backend, size_t images, size_t branches, size_t 
   ASSERT_NO_FATAL_FAILURE(x.Check(table.Take(to, x), 1e-6)) << "seed " << seed;
 }
 
-static void CheckCondition(Backend& backend, DType dtype, size_t width, uint64_t seed) {
+static void CheckCondition(Backend& backend, DType dtype, size_t width, size_t mixed, uint64_t seed) {
   Random random(seed);
   Table table(backend);
   const std::vector<float> classes = random.Floats(4 * width, 3.0f), offset = random.Floats(width);
-  const std::vector<int32_t> labels = {2, 0, 3};
+  std::vector<int32_t> labels = {2, 0, 3};
+  std::vector<float> weights;
+  for (size_t i = labels.size(); i < 3 * mixed; ++i) labels.push_back(static_cast<int32_t>(random.Index(0, 3)));
+  if (mixed > 1) weights = random.Floats(3 * mixed);
   const size_t stride = width + 5;
   Output vector(3 * width, dtype), start(3 * width, DType::kF32), sum(3 * stride, DType::kF32);
   const std::vector<float> in = random.Floats(3 * (width + 1));
   for (size_t i = 0; i < 3; ++i) {
     for (size_t c = 0; c < width; ++c) {
-      const double x = static_cast<double>(classes[static_cast<size_t>(labels[i]) * width + c]);
+      double x = 0.0;
+      for (size_t j = i * mixed; j < (i + 1) * mixed; ++j) {
+        const double weight = mixed > 1 ? static_cast<double>(weights[j]) : 1.0;
+        x += weight * static_cast<double>(classes[static_cast<size_t>(labels[j]) * width + c]);
+      }
       vector.Expect(i * width + c, x / (1.0 + std::exp(-x)));
       start.Expect(i * width + c, x);
       sum.Expect(i * stride + c, static_cast<double>(in[i * (width + 1) + c]) + static_cast<double>(offset[c]));
@@ -126,7 +133,9 @@ static void CheckCondition(Backend& backend, DType dtype, size_t width, uint64_t
   condition.vector_dtype = dtype;
   condition.width = width;
   condition.embedding = table.Put(classes);
+  condition.num_mixed = mixed;
   condition.rows = labels;
+  condition.weights = weights;
   backend.Condition(condition);
   AddOffsetArgs add;
   add.out = reinterpret_cast<float*>(sum_at);
@@ -138,7 +147,7 @@ static void CheckCondition(Backend& backend, DType dtype, size_t width, uint64_t
   add.width = width;
   backend.AddOffset(add);
   ASSERT_NO_FATAL_FAILURE(vector.Check(table.Take(vector_at, vector), Tolerance(dtype))) << "seed " << seed;
-  ASSERT_NO_FATAL_FAILURE(start.Check(table.Take(start_at, start), 0)) << "seed " << seed;
+  ASSERT_NO_FATAL_FAILURE(start.Check(table.Take(start_at, start), mixed > 1 ? 1e-6 : 0)) << "seed " << seed;
   ASSERT_NO_FATAL_FAILURE(sum.Check(table.Take(sum_at, sum), 1e-6)) << "seed " << seed;
 }
 
@@ -151,7 +160,11 @@ void EmbedSuite(Bench& bench) {
       ASSERT_NO_FATAL_FAILURE(CheckEmbed(backend, 1, branches, 1, 300, labelled, ++seed));
     }
   }
-  for (const DType dtype : bench.dtypes()) ASSERT_NO_FATAL_FAILURE(CheckCondition(bench.At(dtype), dtype, 131, ++seed));
+  for (const DType dtype : bench.dtypes()) {
+    for (const size_t mixed : {1, 2, 8}) {
+      ASSERT_NO_FATAL_FAILURE(CheckCondition(bench.At(dtype), dtype, 131, mixed, ++seed));
+    }
+  }
 }
 
 static void CheckCrossEntropy(Backend& backend, size_t rows, size_t size, uint64_t seed) {

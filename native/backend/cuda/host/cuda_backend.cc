@@ -442,7 +442,10 @@ void CudaBackend::Embed(const EmbedArgs& args) {
 
 void CudaBackend::Condition(const ConditionArgs& args) {
   CheckCondition(args);
-  AddCondition(list_, ToCall(args, Upload(args.rows)), "condition");
+  ReserveTables(TableArea::Needed({args.rows.size_bytes(), args.weights.size_bytes()}));
+  const int32_t* const rows = tables_->Append(args.rows);
+  const float* const weights = args.weights.empty() ? nullptr : tables_->Append(args.weights);
+  AddCondition(list_, ToCall(args, rows, weights), "condition");
 }
 
 void CudaBackend::AddOffset(const AddOffsetArgs& args) {

@@ -265,7 +265,7 @@ inline void AddEmbed(LaunchList& list, const EmbedCall& args, const char* op) {
   list.Add(KernelId::kEmbed, MapShape(rows * (args.starts != nullptr ? args.num_branches : 1) * args.width), args, op);
 }
 inline void AddCondition(LaunchList& list, const ConditionCall& args, const char* op) {
-  list.Add(KernelId::kCondition, MapShape(uint64_t{args.num_rows} * args.width), args, op);
+  list.Add(KernelId::kCondition, MapShape(uint64_t{args.num} * args.width), args, op);
 }
 inline void AddAddOffset(LaunchList& list, const AddOffsetCall& args, const char* op) {
   list.Add(KernelId::kAddOffset, MapShape(uint64_t{args.num_rows} * args.width), args, op);

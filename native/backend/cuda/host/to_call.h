@@ -173,14 +173,16 @@ inline EmbedCall ToCall(const EmbedArgs& args, const int32_t* conditions) {
           .num_branches = size(args.num_branches)};
 }
 
-inline ConditionCall ToCall(const ConditionArgs& args, const int32_t* rows) {
+inline ConditionCall ToCall(const ConditionArgs& args, const int32_t* rows, const float* weights) {
   const Narrow size("condition");
   return {.start = args.start,
           .vector = args.vector,
           .embedding = args.embedding,
           .rows = rows,
+          .weights = weights,
           .width = size(args.width),
-          .num_rows = size(args.rows.size()),
+          .num = size(args.num()),
+          .num_mixed = size(args.num_mixed),
           .vector_dtype = args.vector_dtype};
 }
 

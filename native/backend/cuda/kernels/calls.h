@@ -153,9 +153,10 @@ struct ConditionCall {
   void* vector = nullptr;
   const float* embedding = nullptr;
   const int32_t* rows = nullptr;
-  uint32_t width = 0, num_rows = 0;
+  const float* weights = nullptr;
+  uint32_t width = 0, num = 0, num_mixed = 1;
   DType vector_dtype = DType::kF32;
-  uint8_t unused[7] = {};
+  uint8_t unused[3] = {};
 };
 
 // As nextscale::AddOffsetArgs.

@@ -27,8 +27,12 @@ NS_DEVICE void Embed(const Thread& thread, const EmbedCall& args) {
 NS_DEVICE void Condition(const Thread& thread, const ConditionCall& args) {
   const uint64_t index = GlobalIndex(thread), row = index / args.width;
   const uint32_t c = static_cast<uint32_t>(index % args.width);
-  if (row >= args.num_rows) return;
-  const float x = args.embedding[static_cast<uint64_t>(args.rows[row]) * args.width + c];
+  if (row >= args.num) return;
+  float x = 0.0f;
+  for (uint64_t j = row * args.num_mixed; j < (row + 1) * args.num_mixed; ++j) {
+    const float part = args.embedding[static_cast<uint64_t>(args.rows[j]) * args.width + c];
+    x += args.weights == nullptr ? part : args.weights[j] * part;
+  }
   args.start[index] = x;
   Store(args.vector_dtype, args.vector, index, x / (1.0f + Exp(-x)));
 }

@@ -10,7 +10,7 @@
 
 namespace nextscale::cuda::abi {
 
-inline constexpr uint32_t kVersion = 2;
+inline constexpr uint32_t kVersion = 3;
 inline constexpr const char* kSymbol = "nextscale_cuda_functions";
 
 // Names and argument sizes of all kernels.
