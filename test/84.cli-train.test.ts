@@ -82,7 +82,7 @@ describe("train", () => {
   });
 
   test("flags override the file; --steps replaces its epochs", async () => {
-    const { folder, path } = await config({ steps: undefined, epochs: 100, ratio: 0.5 });
+    const { folder, path } = await config({ steps: undefined, epochs: 100, ratio: 0.5, optimizer: { beta1: 0.8 } });
     const words = [
       "--config",
       path,
@@ -106,17 +106,36 @@ describe("train", () => {
       "0.001",
       "--memory",
       "1GiB",
-      "--average",
+      "--average-decay",
       "0.5",
+      "--clip-norm",
+      "0.25",
     ];
     const { error, stdout } = await cli([...words, ...more]);
     expect(error).toBe(null);
     expect(JSON.parse(stdout)).toMatchObject({
       plan: {
-        recipe: { totalSteps: 9, subnets: [2, 3], bridge: 0, seed: 4, average: 0.5, ratio: { start: 0.1, end: 0.7 } },
+        recipe: {
+          totalSteps: 9,
+          subnets: [2, 3],
+          bridge: 0,
+          seed: 4,
+          averageDecay: 0.5,
+          ratio: { start: 0.1, end: 0.7 },
+          optimizer: { beta1: 0.8, clipNorm: 0.25 },
+        },
       },
       memory: { budgetBytes: 2 ** 30 },
     });
+  });
+
+  test("--no-average is a decay of 0, whatever the file says; without it the file's counts", async () => {
+    const { folder, path } = await config({ averageDecay: 0.9 });
+    const words = ["--config", path, "--dry-run", "--json", "-o", join(folder, "run")];
+    const decayOf = async (...more: string[]) =>
+      JSON.parse((await cli([...words, ...more])).stdout).plan.recipe.averageDecay;
+    expect(await decayOf()).toBe(0.9);
+    expect(await decayOf("--no-average")).toBe(0);
   });
 
   test("Ctrl-C saves and says how to go on; --resume alone remembers the settings and ends with the same bits", async () => {

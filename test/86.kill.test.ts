@@ -54,7 +54,7 @@ async function prepare(): Promise<{ folder: string; config: string }> {
     config,
     JSON.stringify({
       ...{ base, tokens: "tokens", heldout: "heldout", depths: [2, depth / 2], bridge: 2, steps: STEPS, batch: 4 },
-      ...{ learningRate: 1e-4, average: 0.9, samples: 0, threads: 2, evaluation: { everySteps: 10 } },
+      ...{ learningRate: 1e-4, averageDecay: 0.9, samples: 0, threads: 2, evaluation: { everySteps: 10 } },
       save: { everySteps: 2 },
     }),
   );

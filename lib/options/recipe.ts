@@ -128,7 +128,10 @@ export const OPTIMIZER = table({
   epsilon: row(above0(1), "added to the root of the latter", { default: 1e-8 }),
   weightDecay: row(number(0, 1000), "decoupled", { default: 0.05 }),
   decayAll: row(boolean(), "decay biases, one-dimensional parameters and embeddings too", { default: false }),
-  clip: row(number(0, 1e6), "limit of the whole gradient's norm; 0 = off", { default: 2 }),
+  clipNorm: row(number(0, 1e6), "limit of the whole gradient's norm; 0 = off", {
+    default: 2,
+    flag: "--clip-norm <norm>",
+  }),
 });
 
 export interface OptimizerOptions extends OptionsOf<typeof OPTIMIZER> {}

@@ -133,10 +133,14 @@ export const TRAIN = table({
     default: 0.1,
   }),
   labelSmoothing: row(share(), "weight of all other tokens in the loss", { default: 0 }),
-  average: row(share(), "decay of an exponential average of the weights, which is then what is exported; 0 = none", {
-    default: 0,
-    flag: "--average <decay>",
-  }),
+  averageDecay: row(
+    share(),
+    "decay of an exponential average of the weights, which is then what is exported; 0 = none",
+    {
+      default: 0,
+      flag: "--average-decay <decay>",
+    },
+  ),
   evaluation: row(nested(EVALUATION), "cross entropy of the held-out tokens at every depth", { default: {} }),
   save: row(nested(SAVE), "when checkpoints are written", { default: {} }),
   samples: row(integer(0, 1024), "images of each depth in the report; 0 = no sample sheets", {

@@ -54,9 +54,9 @@ export async function exportCheckpoint(
   base: Base,
   plan: TrainPlan,
   checkpoint: OpenedCheckpoint,
-  { output, average = plan.recipe.average > 0, dtype, name, signal, onProgress }: ExportOptions,
+  { output, average = plan.recipe.averageDecay > 0, dtype, name, signal, onProgress }: ExportOptions,
 ): Promise<ExportResult> {
-  if (average && plan.recipe.average === 0)
+  if (average && plan.recipe.averageDecay === 0)
     throw new InvalidOptionError("average", "true", "a run that keeps an average");
   const { config } = base;
   const files = [...base.files, checkpoint.path];

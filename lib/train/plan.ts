@@ -61,7 +61,7 @@ export async function makePlan(
     optimizer: options.optimizer,
     labelDropout: options.labelDropout,
     labelSmoothing: options.labelSmoothing,
-    average: options.average,
+    averageDecay: options.averageDecay,
   };
   return {
     recipe,

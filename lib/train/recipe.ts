@@ -32,7 +32,7 @@ export interface Recipe {
   optimizer: Required<OptimizerOptions>;
   labelDropout: number;
   labelSmoothing: number;
-  average: number;
+  averageDecay: number;
 }
 
 export interface TrainPlan {

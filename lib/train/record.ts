@@ -30,6 +30,18 @@ function folderOf(tokens: string | TokenSource): string | null {
   return folder === undefined ? null : resolve(folder);
 }
 
+/** Options of earlier versions, by the names that they have now. */
+const RENAMED: Record<string, string> = { average: "averageDecay", clip: "clipNorm" };
+
+/** Recorded options or a recipe with the names of this version. Their order stays, which recipes are compared with. */
+export function withPresentNames<T extends object>(recorded: T): T {
+  const renamed = ([name, value]: [string, unknown]) => [
+    RENAMED[name] ?? name,
+    name === "optimizer" && typeof value === "object" && value !== null ? withPresentNames(value) : value,
+  ];
+  return Object.fromEntries(Object.entries(recorded).map(renamed)) as T;
+}
+
 /** Enough to open it: the rest is checked there. */
 export function isRecordedBase(base: unknown): base is TrainBase {
   if (typeof base === "string") return true;

@@ -17,6 +17,7 @@ import { ioError } from "../files/io-error.js";
 import type { NativeTrainer } from "../native/contract.js";
 import { type OpenedCheckpoint, openTrainingCheckpoint, type TrainState, writeCheckpoint } from "./checkpoint-file.js";
 import type { TrainPlan } from "./recipe.js";
+import { withPresentNames } from "./record.js";
 
 /** What run.json holds. */
 export interface RunRecord {
@@ -84,8 +85,11 @@ export class RunFolder {
     }
     try {
       const record = JSON.parse(text) as RunRecord;
-      if (record.version === 1 && typeof record.plan?.hash === "string" && typeof record.options === "object")
-        return record;
+      const { plan, options } = record;
+      if (record.version === 1 && typeof plan?.hash === "string" && typeof options === "object") {
+        const recipe = withPresentNames(plan.recipe);
+        return { ...record, options: withPresentNames(options), plan: { ...plan, recipe } };
+      }
     } catch {
       // the same answer
     }

@@ -104,7 +104,6 @@ export class Run {
 
   async #update(plan: StepPlan, { tokens, labels }: TokenBatch): Promise<NativeStepResult> {
     const { recipe } = this.#parts.plan;
-    const { optimizer } = recipe;
     try {
       const result = await this.#parts.trainer.step({
         tokens,
@@ -112,13 +111,8 @@ export class Run {
         depths: plan.depths,
         labelSmoothing: recipe.labelSmoothing,
         learningRate: plan.learningRate,
-        beta1: optimizer.beta1,
-        beta2: optimizer.beta2,
-        epsilon: optimizer.epsilon,
-        weightDecay: optimizer.weightDecay,
-        decayAll: optimizer.decayAll,
-        clipNorm: optimizer.clip,
-        averageDecay: averageDecay(recipe.average, plan.step),
+        ...recipe.optimizer,
+        averageDecay: averageDecayAt(recipe.averageDecay, plan.step),
         update: true,
       });
       if (Number.isFinite(result.loss)) return result;
@@ -170,7 +164,7 @@ export class Run {
         depths: plan.depths,
         images: plan.evaluation.images,
         microBatch: recipe.microBatch,
-        average: recipe.average > 0,
+        average: recipe.averageDecay > 0,
         signal,
       },
     );
@@ -190,7 +184,7 @@ export class Run {
     const begin = performance.now();
     await metrics.sync(); // the lines first: a checkpoint may have too many of them, not too few
     const state = { step: this.#step, hash: plan.hash, averages: this.#averages };
-    const { path, bytes } = await folder.save(trainer, state, plan.recipe.average > 0, save.keep);
+    const { path, bytes } = await folder.save(trainer, state, plan.recipe.averageDecay > 0, save.keep);
     this.#savedStep = this.#step;
     this.#savedAt = performance.now();
     onEvent({ type: "save", step: this.#step, path, bytes, ms: this.#savedAt - begin });
@@ -202,6 +196,6 @@ export function evaluationIsDue({ recipe, evaluation }: TrainPlan, step: number)
 }
 
 /** A long memory would keep the first weights for long: at step s it is at most (1 + s) / (10 + s), as is usual. */
-function averageDecay(decay: number, step: number): number {
+function averageDecayAt(decay: number, step: number): number {
   return Math.min(decay, (1 + step) / (10 + step));
 }

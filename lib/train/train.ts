@@ -137,7 +137,7 @@ function chooseMemory(
   const memory = planMemory((spec) => native(() => addon.trainerBytes(spec)), {
     config,
     threads,
-    average: options.average > 0,
+    average: options.averageDecay > 0,
     batch: batchOf(options, tokens),
     microBatch: options.microBatch ?? before?.microBatch,
     checkpointing: options.checkpointing ?? before?.checkpointing,
@@ -183,7 +183,7 @@ async function runToEnd(
   const warn = (message: string) => onEvent({ type: "warning", message });
   const checkpoint = record === null ? null : await folder.latest(warn);
   if (checkpoint !== null) requireOwn(checkpoint, plan);
-  const { totalSteps, average } = plan.recipe;
+  const { totalSteps, averageDecay } = plan.recipe;
   const step = checkpoint?.state.step ?? 0;
   const expected = heldout !== null && evaluationIsDue(plan, step) ? plan.depths.length : 0;
   const kept = await linesUntil(folder.metricsPath, checkpoint === null ? -1 : step, expected);
@@ -192,7 +192,7 @@ async function runToEnd(
   const trainer = await openTrainer(options, base, plan, addon);
   let metrics: MetricsFile | null = null;
   try {
-    if (checkpoint !== null) await restore(trainer, checkpoint, average > 0);
+    if (checkpoint !== null) await restore(trainer, checkpoint, averageDecay > 0);
     metrics = await MetricsFile.open(folder.metricsPath, kept.bytes, folder.files);
     onEvent({ type: "start", step, totalSteps, resumed: checkpoint !== null, memoryBytes: trainer.memoryBytes });
     const from = { step, averages: checkpoint?.state.averages ?? {}, evaluated: kept.evaluated };
@@ -233,7 +233,7 @@ async function openTrainer(
     initialSeed: base.initial ? BigInt(recipe.seed) : null,
     microBatch: recipe.microBatch,
     checkpointing: recipe.checkpointing,
-    average: recipe.average > 0,
+    average: recipe.averageDecay > 0,
   };
   let trainer: NativeTrainer;
   try {

@@ -91,7 +91,7 @@ export function smallOptions(
     batch: 4,
     ratio: { start: 0.3, end: 1 },
     learningRate: 0.01,
-    average: 0.9,
+    averageDecay: 0.9,
     samples: 0,
     threads: 1,
     seed: 5,

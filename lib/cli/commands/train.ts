@@ -39,9 +39,9 @@ const OWN = table({
   export: row(text(), "write the newest checkpoint of a run as a model", { flag: "--export <run>" }),
 });
 
-/** Commander makes `average: false` of it. */
+/** Commander makes `average` of it: true, or false when it is given. */
 const NO_AVERAGE = table({
-  noAverage: row(boolean(), "no average; with --export: the weights themselves", { flag: "--no-average" }),
+  average: row(boolean(), "no average; with --export: the weights themselves", { flag: "--no-average" }),
 });
 
 export function trainCommand(context: CliContext, replacements: Replacements = {}): Command {
@@ -85,11 +85,13 @@ async function optionsOf(flags: Flags, { env }: CliContext): Promise<TrainOption
   const { config, output = "run" } = given(OWN, flags);
   const typed: RawTrainOptions = given(TRAIN, flags);
   const from = config !== undefined ? await readTrainConfig(config) : await recordedOptions(typed, output);
-  if (typed.average === false) typed.average = 0;
+  if (given(NO_AVERAGE, flags).average === false) typed.averageDecay = 0;
   const { steps, epochs } = typed; // one of them replaces the other's value in the file
   if (steps !== undefined || epochs !== undefined) Object.assign(typed, { steps, epochs });
   if (flags.output !== undefined || from.output === undefined) typed.output = output;
   if (env.NEXTSCALE_BINDING !== undefined) typed.nativeBinding = from.nativeBinding ?? env.NEXTSCALE_BINDING;
+  if (typed.optimizer !== undefined)
+    typed.optimizer = { ...(from.optimizer as object), ...(typed.optimizer as object) };
   return { ...from, ...typed } as unknown as TrainOptions;
 }
 
@@ -103,7 +105,8 @@ async function recordedOptions({ resume, base, tokens }: RawTrainOptions, output
 
 async function exportModel(folder: string, flags: Flags, context: CliContext): Promise<void> {
   const { output } = given(OWN, flags);
-  const { average, dtype, name }: RawTrainOptions & Pick<TrainOptions, "dtype" | "name"> = given(TRAIN, flags);
+  const { average } = given(NO_AVERAGE, flags);
+  const { dtype, name } = given(TRAIN, flags);
   if (output === undefined || !/\.safetensors$/i.test(output)) {
     throw new InvalidOptionError("--output", output ?? "nothing", "a name that ends in .safetensors");
   }
