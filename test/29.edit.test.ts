@@ -319,6 +319,13 @@ describe("refusals are typed, and say what was found and what was expected", () 
     const image = await seven();
     const tokens = await model.edit({ image, mask: { x: 0, y: 0, width: 32, height: 32 }, label: 3, seed: 1 }).tokens();
     expect(tokens.map(0, 0).data).toEqual((await model.encode(image)).map(0, 0).data);
+    expect(await model.edit({ image, mask: { x: 0, y: 0, width: 32, height: 32 } }).notes()).toEqual([
+      expect.stringMatching(/the mask draws everything.*generate/),
+    ]);
+    expect(await model.edit({ image, strength: 1 }).notes()).toEqual([
+      expect.stringMatching(/nothing.*kept.*generate/),
+    ]);
+    expect(await model.edit({ image, mask: { x: 0, y: 0, width: 8, height: 8 } }).notes()).toEqual([]);
   });
 
   test("an aborted edit rejects with AbortError, before and after it began", async () => {

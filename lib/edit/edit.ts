@@ -28,6 +28,8 @@ export interface PreparedEdit {
   masked: boolean;
   /** `[numTokens]`: the source's tokens, -1 where one is drawn. */
   given: Int32Array;
+  /** What a person may not have meant. */
+  notes: string[];
 }
 
 /**
@@ -44,7 +46,16 @@ export async function prepareEdit(
   const source = await encode(canvas.pixels);
   const kept = strength < 1 ? [keptByStrength(strength, sides, plan.seed)] : [];
   if (masked) kept.push(keepMaps(canvas.tokenMask, sides));
-  return { canvas, masked, given: givenTokens(source, kept) };
+  return { canvas, masked, given: givenTokens(source, kept), notes: notesOn(canvas, masked, strength) };
+}
+
+function notesOn({ pixelMask }: Canvas, masked: boolean, strength: number): string[] {
+  if (strength < 1) return [];
+  if (!masked) return ["nothing of the picture is kept: this is what generate draws"];
+  if (pixelMask.keep.includes(1)) return [];
+  return [
+    "the mask draws everything: but for the first token, which stands for the whole, this is what generate draws",
+  ];
 }
 
 /** Lays the kept pixels over decoded images, in place, where the plan preserves pixels. */

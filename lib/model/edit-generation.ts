@@ -61,6 +61,11 @@ export class EditGeneration extends Generation {
     return this.#ranking;
   }
 
+  /** What the caller may not have meant, in words: a mask that draws everything, for one. Empty for most edits. */
+  async notes(): Promise<string[]> {
+    return (await this.#prepared).notes;
+  }
+
   override images(): Promise<Image[]> {
     if (this.#restored === undefined) {
       this.#restored = this.#restore();

@@ -101,6 +101,7 @@ async function edit(image: string, label: Label | undefined, typed: Flags, conte
         progress.update(`${bar(scale.progress)}  ${line}`, shown ?? undefined);
         progress.log(line);
       }
+      for (const note of await generation.notes()) progress.warn(note);
       progress.update("decoding");
       const variants = await write(generation, writer, model.classNames[label as number] ?? String(label ?? "edit"));
       written = writer.files.length > 0;
