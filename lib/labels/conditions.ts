@@ -32,7 +32,7 @@ type Share = readonly [label: number, weight: number];
 
 /** One label, one mix, or a list of either. @throws InvalidOptionError */
 export function resolveConditions(value: unknown, context: LabelContext): Conditions {
-  if (!Array.isArray(value)) return pack([sharesOf("labels", value, context)]);
+  if (!Array.isArray(value)) return resolveCondition("labels", value, context);
   if (value.length === 0 || value.length > MAX_IMAGES) fail("labels", value, `1..${MAX_IMAGES} labels`);
   const known = new Map<unknown, Share[]>(); // a thousand images of one class look it up once
   const shares = value.map((label, index) => {
@@ -41,6 +41,11 @@ export function resolveConditions(value: unknown, context: LabelContext): Condit
     return found;
   });
   return pack(shares);
+}
+
+/** One label or one mix. @throws InvalidOptionError that names `option` */
+export function resolveCondition(option: string, value: unknown, context: LabelContext): Conditions {
+  return pack([sharesOf(option, value, context)]);
 }
 
 /** The images `[first, end)`. */
@@ -63,7 +68,7 @@ export function repeated({ numMixed, labels, weights }: Conditions, count: numbe
 
 function sharesOf(option: string, value: unknown, context: LabelContext): Share[] {
   if (typeof value !== "object" || value === null) return [[resolveLabel(option, value, context), 1]];
-  const entries = Object.entries(value);
+  const entries = Array.isArray(value) ? [] : Object.entries(value);
   if (entries.length === 0 || entries.length > MAX_MIXED) {
     fail(option, value, `a label, or 1..${MAX_MIXED} of them with weights, such as { 3: 0.5, 8: 0.5 }`);
   }

@@ -10,7 +10,7 @@ export {
   mapClasses,
   mappedNames,
 } from "./class-map.js";
-export { type Conditions, type LabelMix, partOf, repeated, resolveConditions } from "./conditions.js";
+export { type Conditions, type LabelMix, partOf, repeated, resolveCondition, resolveConditions } from "./conditions.js";
 export { parseLabels, readLabelFile } from "./file.js";
 export { duplicates } from "./names.js";
 export { ambiguities, checkTyped, type Label, type LabelContext, resolveLabel, resolveLabels } from "./resolve.js";

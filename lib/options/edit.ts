@@ -2,7 +2,7 @@
 
 import { Type } from "@sinclair/typebox";
 import type { RawPixels } from "../image/image.js";
-import { type Label, type LabelContext, type LabelMix, repeated, resolveLabel } from "../labels/index.js";
+import { repeated, resolveCondition } from "../labels/index.js";
 import { fail } from "./check.js";
 import { GENERATE, type GenerateContext, type ResolvedGenerateOptions, resolveGenerateOptions } from "./generate.js";
 import { checkedBy, integer, number, oneOf } from "./kinds.js";
@@ -145,7 +145,7 @@ export function resolveEditOptions(raw: unknown, context: GenerateContext, laten
   if (strength === 0 && (mask !== undefined || expand !== undefined)) {
     fail("strength", strength, "more than 0 beside a mask or expand: 0 draws nothing");
   }
-  const { conditions, ...drawing } = resolveGenerateOptions({ ...rest, labels: named(name, context) }, context);
+  const condition = resolveCondition("label", name ?? "unconditional", context);
   return {
     image,
     mask,
@@ -155,12 +155,6 @@ export function resolveEditOptions(raw: unknown, context: GenerateContext, laten
     fit,
     preserve,
     feather: feather ?? Math.floor(latent / 2),
-    drawing: { ...drawing, conditions: repeated(conditions, variants) },
+    drawing: { ...resolveGenerateOptions(rest, context), conditions: repeated(condition, variants) },
   };
-}
-
-/** A class by its number, so that a refusal names this option; a mix as it is. */
-function named(name: unknown, context: LabelContext): Label | LabelMix {
-  if (typeof name === "object" && name !== null) return name as LabelMix;
-  return resolveLabel("label", name ?? "unconditional", context);
 }

@@ -18,6 +18,8 @@ export interface Schema {
   minItems?: number;
   properties?: Record<string, Schema>;
   required?: string[];
+  minProperties?: number;
+  patternProperties?: Record<string, Schema>;
   default?: unknown;
   description?: string;
 }
@@ -71,8 +73,15 @@ export function valid(
   }
 }
 
-function validObject({ properties, required }: Schema, path: string, special: Record<string, fc.Arbitrary<unknown>>) {
-  if (properties === undefined) return fc.dictionary(fc.string({ minLength: 1 }), fc.string());
+function validObject(
+  { properties, patternProperties, required, minProperties }: Schema,
+  path: string,
+  special: Record<string, fc.Arbitrary<unknown>>,
+) {
+  if (properties === undefined) {
+    const value = valid(Object.values(patternProperties ?? {})[0]!);
+    return fc.dictionary(fc.string({ minLength: 1 }), value, { minKeys: minProperties ?? 0 });
+  }
   const fields = Object.entries(properties).map(([name, field]) => [
     name,
     valid(field, path === "" ? name : `${path}.${name}`, special),
