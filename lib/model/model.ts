@@ -420,26 +420,17 @@ export class Model {
   }
 }
 
+/** Options that the core knows go to it under their names; it reads no others. */
 function toRequest(options: ResolvedGenerateOptions, overrides: Overrides): NativeRequest {
-  const { conditions, seed, guidance, topK, topP, plan, keepDroppedCache, wait, preview, firstImage } = options;
-  const { numMixed, labels, weights } = conditions;
+  const { plan, conditions } = options;
   return {
-    numMixed,
-    labels,
-    weights,
-    seed: BigInt(seed),
-    firstImage,
-    guidance,
-    topK,
-    topP,
-    depths: plan.depths,
-    deadlineMs: plan.deadlineMs,
-    deadlineDepths: plan.deadlineDepths,
-    keepDroppedCache,
-    wait,
-    preview,
     givenTokens: overrides.givenTokens ?? null,
     losses: false,
     capture: overrides.capture ?? false,
+    ...plan,
+    ...conditions,
+    ...options,
+    labels: conditions.labels,
+    seed: BigInt(options.seed),
   };
 }

@@ -108,7 +108,7 @@ type Drawing = Pick<SampleSettings, keyof typeof DRAWING.rows | "depth">;
 
 /** @throws InvalidOptionError */
 export function resolveSampleSettings(raw: unknown, context: LabelContext): ResolvedSampleSettings {
-  const { guidance, topK, topP, depth, ...settings } = SAMPLE.read(raw);
+  const { depth, ...settings } = SAMPLE.read(raw);
   if (typeof depth === "object" && depth !== null && "deadlineMs" in depth) {
     fail("depth", depth, "a plan without a deadline: what is drawn must not depend on the clock");
   }
@@ -124,7 +124,7 @@ export function resolveSampleSettings(raw: unknown, context: LabelContext): Reso
     perClass: checkInteger("perClass", settings.perClass, 1, Math.floor(MAX_IMAGES / classes.length)),
     classes,
     seed: BigInt(settings.seed),
-    generate: { guidance, topK, topP, depth: depth as SampleSettings["depth"] },
+    generate: { ...DRAWING.of(settings), depth: depth as SampleSettings["depth"] },
     shard,
     modelId: settings.modelId ?? "",
   };

@@ -75,10 +75,15 @@ export type Resolved<T, More = unknown> = T extends Table<infer R> ? Omit<Output
 
 export class Table<R extends Rows> {
   readonly #entries: [name: string, row: Rows[string]][];
+  /** What nobody gave: defaults that need no check, and undefined. Copied, so that all options of a table are objects of one shape. */
+  readonly #constants: Record<string, unknown>;
   #schema: TObject | undefined;
 
   constructor(readonly rows: R) {
     this.#entries = Object.entries(rows);
+    this.#constants = Object.fromEntries(
+      this.#entries.map(([name, { default: fallback }]) => [name, isConstant(fallback) ? fallback : undefined]),
+    );
   }
 
   /**
@@ -92,12 +97,19 @@ export class Table<R extends Rows> {
     if (raw === undefined) this.#requireSomething(option);
     else this.#checkNames(raw, option, place);
     const given = (raw ?? {}) as Record<string, unknown>;
-    const checked: Record<string, unknown> = {};
+    const checked = { ...this.#constants };
     for (const [name, { kind, needed, default: fallback }] of this.#entries) {
-      const value = given[name] === undefined ? fallback : given[name];
-      checked[name] = value === undefined && !needed ? undefined : kind.check(place + name, value);
+      const value = given[name];
+      if (value !== undefined) checked[name] = kind.check(place + name, value);
+      else if (needed || !isConstant(fallback)) checked[name] = kind.check(place + name, fallback);
     }
     return checked as Output<R>;
+  }
+
+  /** The options of this table out of those of a larger one. */
+  of(options: Output<R>): Output<R> {
+    const given: Record<string, unknown> = options;
+    return Object.fromEntries(this.#entries.map(([name]) => [name, given[name]])) as Output<R>;
   }
 
   /** Some of the rows, as a table of their own. */
@@ -134,6 +146,11 @@ export class Table<R extends Rows> {
       fail(place + name, null, "a value, or undefined for the default");
     }
   }
+}
+
+/** A default that is the same for all callers; objects are made anew for each. */
+function isConstant(fallback: unknown): boolean {
+  return typeof fallback !== "object";
 }
 
 function refuseName(option: string, name: string, known: readonly string[]): never {
