@@ -148,6 +148,18 @@ describe.each(["tiny", "tiny-shared"] as const)("%s", (name) => {
       }
     });
 
+    test("the feature map of given tokens is the last sum of their encoding", async () => {
+      const { codeDim: E, sides } = model.architecture;
+      const tokens = joinTokens(
+        model,
+        scales.map((k) => golden.i32(`encode/${k}/idx`)),
+        B,
+      );
+      const fHats = new Float32Array(B * E * sides.at(-1)! ** 2);
+      await model[internal].native.tokenizer.featureMap(tokens.flat, fHats).done;
+      expect(maxDifference(fHats, golden.f32(`encode/${scales.at(-1)!}/f_hat`))).toBeLessThan(LATENT);
+    });
+
     test("reconstruction", async () => {
       const tokens = joinTokens(
         model,

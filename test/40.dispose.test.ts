@@ -75,3 +75,22 @@ test("disposal waits for encoding and decoding in flight", async () => {
   await Promise.all([encoding, disposal]);
   expect(order).toEqual(["encoded", "disposed"]);
 });
+
+test("a fit of the preview ends with its model, in whichever part it is", async () => {
+  for (const part of ["featureMap", "decode"] as const) {
+    const { model, engine } = fakeModel();
+    const reached = new Promise<void>((resolve) => {
+      engine[part] = () => {
+        let stop: (error: Error) => void = () => undefined;
+        const done = new Promise<void>((_, reject) => (stop = reject));
+        resolve();
+        return { done, cancel: () => stop(Object.assign(new Error("cancelled"), { code: "ABORTED" })) };
+      };
+    });
+    const failed = rejection(model.fitPreview());
+    await reached;
+    await model.dispose();
+    expect(await failed, part).toMatchObject({ code: "ABORTED" });
+    expect(engine.matrix).toBeNull();
+  }
+});

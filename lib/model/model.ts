@@ -350,8 +350,15 @@ export class Model {
     const matrix = await fitPreview({
       architecture: this.architecture,
       // Full depth, whatever the default: the fit must see the tokenizer's real inputs.
-      sample: (labels) => this.generate({ labels, seed: 0, guidance: 0, depth: this.architecture.depth }).images(),
-      featureMap: (planes) => this.#featureMap(planes),
+      sample: async (labels) => {
+        const { depth } = this.architecture;
+        return (await this.generate({ labels, seed: 0, guidance: 0, depth }).tokens()).flat;
+      },
+      featureMaps: (tokens) => {
+        const { codeDim, sides } = this.architecture;
+        return this.#ofTokens(tokens, codeDim * sides.at(-1)! ** 2, "featureMap");
+      },
+      pictures: (tokens) => this.#ofTokens(tokens, 3 * this.architecture.imageSide ** 2, "decode"),
     });
     this.#lifecycle.requireAlive();
     this.#native.setPreviewMatrix(matrix);
@@ -405,13 +412,12 @@ export class Model {
     return this.#preview;
   }
 
-  async #featureMap(planes: Float32Array): Promise<Float32Array> {
-    const { codeDim, sides, numScales } = this.architecture;
-    const size = codeDim * sides.at(-1)! ** 2;
-    const sums = new Float32Array(numScales * size); // [numScales, E, P, P]
-    const job = this.#native.tokenizer.encodeTrace(planes, new Float32Array(size), sums);
-    await awaitJob(job, this.#lifecycle, undefined);
-    return sums.subarray(sums.length - size);
+  /** What the tokenizer makes of token maps, `size` numbers for each. */
+  async #ofTokens(tokens: Int32Array, size: number, what: "featureMap" | "decode"): Promise<Float32Array> {
+    this.#lifecycle.requireAlive();
+    const out = new Float32Array((tokens.length / this.architecture.numTokens) * size);
+    await awaitJob(this.#native.tokenizer[what](tokens, out), this.#lifecycle, undefined);
+    return out;
   }
 
   #nativeStats(): NativeStats {

@@ -4,16 +4,17 @@
  */
 
 import { TimeSlice } from "../base/time-slice.js";
-import { type ImageLike, toPlanes } from "../image/planes.js";
 import type { Architecture } from "../values/architecture.js";
 
 /** What a fit needs of a model. */
 export interface PreviewSource {
   readonly architecture: Architecture;
-  /** Images of the model, one per label, from fixed seeds. */
-  sample(labels: number[]): Promise<ImageLike[]>;
-  /** fHat of one image, `[E, P, P]`; `planes` is `[3, S, S]` in [-1, 1]. */
-  featureMap(planes: Float32Array): Promise<Float32Array>;
+  /** Tokens of images of the model, one per label, from fixed seeds: `[labels, numTokens]`. */
+  sample(labels: number[]): Promise<Int32Array>;
+  /** What the decoder reads for these tokens, `[images, E, P, P]`. */
+  featureMaps(tokens: Int32Array): Promise<Float32Array>;
+  /** What it makes of that, `[images, 3, S, S]`, RGB in [0, 1]. */
+  pictures(tokens: Int32Array): Promise<Float32Array>;
 }
 
 /** Latent positions that a fit looks at, at least: a few dozen for each of the E+1 unknowns. */
@@ -25,11 +26,16 @@ export async function fitPreview(source: PreviewSource): Promise<Float32Array> {
   const side = architecture.sides.at(-1)!; // P
   const count = Math.min(16, Math.max(2, Math.ceil(MIN_POSITIONS / (side * side))));
   const labels = Array.from({ length: count }, (_, i) => Math.floor((i * architecture.numClasses) / count));
+  const tokens = await source.sample(labels);
+  const fHats = await source.featureMaps(tokens);
+  const pictures = await source.pictures(tokens);
   const system = new NormalEquations(architecture.codeDim + 1);
-  for (const image of await source.sample(labels)) {
-    const planes = await toPlanes([image], architecture.imageSide);
-    const fHat = await source.featureMap(planes);
-    await addImage(system, fHat, planes, side, architecture.imageSide);
+  for (let image = 0; image < count; image++) {
+    const [fHat, picture] = [fHats, pictures].map((all) => {
+      const size = all.length / count;
+      return all.subarray(image * size, (image + 1) * size);
+    });
+    await addImage(system, fHat!, picture!, side, architecture.imageSide);
   }
   return system.solve();
 }
@@ -38,7 +44,7 @@ export async function fitPreview(source: PreviewSource): Promise<Float32Array> {
 async function addImage(
   system: NormalEquations,
   fHat: Float32Array,
-  planes: Float32Array,
+  picture: Float32Array,
   side: number,
   imageSide: number,
 ) {
@@ -55,9 +61,9 @@ async function addImage(
     for (let c = 0; c < 3; c++) {
       let sum = 0;
       for (let y = top; y < top + factor; y++) {
-        for (let x = left; x < left + factor; x++) sum += planes[(c * imageSide + y) * imageSide + x]!;
+        for (let x = left; x < left + factor; x++) sum += picture[(c * imageSide + y) * imageSide + x]!;
       }
-      colour[c] = (sum / (factor * factor) + 1) / 2;
+      colour[c] = sum / (factor * factor);
     }
     system.add(features, colour);
     if (slice.over) await slice.pause();

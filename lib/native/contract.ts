@@ -175,6 +175,8 @@ export interface NativeJob {
 export interface NativeTokenizer {
   /** tokens [count, numTokens] -> out as in NativeGeneration.decode. */
   decode(tokens: Int32Array, out: Uint8ClampedArray | Float32Array): NativeJob;
+  /** tokens [count, numTokens] -> what the decoder reads for them, [count, E, P, P]. */
+  featureMap(tokens: Int32Array, fHats: Float32Array): NativeJob;
   /** pixels [count, 3, S, S] in [-1, 1] -> tokens [count, numTokens]. */
   encode(pixels: Float32Array, tokens: Int32Array): NativeJob;
   /** f and the running sums of an encoding, for tests: f [E,P,P], fHats [numScales, E, P, P], for one image. */

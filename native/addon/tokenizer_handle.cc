@@ -9,10 +9,10 @@
 namespace nextscale::addon {
 
 Napi::Function TokenizerHandle::Define(Napi::Env env) {
-  return DefineClass(
-      env, kName,
-      {Method<&TokenizerHandle::Decode>("decode"), Method<&TokenizerHandle::Encode>("encode"),
-       Method<&TokenizerHandle::EncodeTrace>("encodeTrace"), Method<&TokenizerHandle::Dispose>("dispose")});
+  return DefineClass(env, kName,
+                     {Method<&TokenizerHandle::Decode>("decode"), Method<&TokenizerHandle::FeatureMap>("featureMap"),
+                      Method<&TokenizerHandle::Encode>("encode"), Method<&TokenizerHandle::EncodeTrace>("encodeTrace"),
+                      Method<&TokenizerHandle::Dispose>("dispose")});
 }
 
 Napi::Value TokenizerHandle::Decode(const Napi::CallbackInfo& info) {
@@ -22,6 +22,15 @@ Napi::Value TokenizerHandle::Decode(const Napi::CallbackInfo& info) {
       ToPictures(info[1], tokens.size() / tokenizer.config().num_tokens() * tokenizer.config().image_numbers());
   return StartJob(info.Env(), target(), {info[1]},
                   [&](Done done) { return tokenizer.Decode(std::move(tokens), out, std::move(done)); });
+}
+
+Napi::Value TokenizerHandle::FeatureMap(const Napi::CallbackInfo& info) {
+  TokenizerEngine& tokenizer = target()->tokenizer();
+  std::vector<int32_t> tokens = ToInt32s(info[0], "tokens");
+  float* const f_hats = FloatOutput(
+      info[1], "fHats", tokens.size() / tokenizer.config().num_tokens() * tokenizer.config().latent_numbers());
+  return StartJob(info.Env(), target(), {info[1]},
+                  [&](Done done) { return tokenizer.FeatureMap(std::move(tokens), f_hats, std::move(done)); });
 }
 
 Napi::Value TokenizerHandle::Encode(const Napi::CallbackInfo& info) {

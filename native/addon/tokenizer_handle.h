@@ -17,6 +17,7 @@ class TokenizerHandle : public Handle<TokenizerHandle, Core> {
  private:
   Napi::Value Decode(const Napi::CallbackInfo& info);
   Napi::Value Encode(const Napi::CallbackInfo& info);
+  Napi::Value FeatureMap(const Napi::CallbackInfo& info);
   Napi::Value EncodeTrace(const Napi::CallbackInfo& info);
   Napi::Value Dispose(const Napi::CallbackInfo& info);
 

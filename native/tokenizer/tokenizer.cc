@@ -32,13 +32,26 @@ void Tokenizer::Decode(const float* f_hat, size_t image, Pictures out, const Can
   backend_.Wait();
 }
 
-void Tokenizer::DecodeTokens(const int32_t* tokens, size_t image, Pictures out, const CancelFlag& cancelled) {
+void Tokenizer::SumCodes(const int32_t* tokens) {
   backend_.Upload(tokens_.data(), tokens, tokens_.bytes());
   backend_.Clear(latent_.data(), latent_.bytes());
   for (size_t scale_index = 0; scale_index < schedule_.num_scales(); ++scale_index) {
     quantizer_.AddScale(scale_index, tokens_.as<int32_t>() + schedule_.offsets[scale_index], latent_.as<float>());
   }
+}
+
+void Tokenizer::DecodeTokens(const int32_t* tokens, size_t image, Pictures out, const CancelFlag& cancelled) {
+  SumCodes(tokens);
   Decode(latent_.as<float>(), image, out, cancelled);
+}
+
+void Tokenizer::FeatureMap(const int32_t* tokens, float* f_hat, const CancelFlag& cancelled) {
+  cancelled.Check();
+  SumCodes(tokens);
+  std::vector<float> latent(config_.latent_numbers());  // [P², E], as the device has it
+  backend_.Download(latent.data(), latent_.data(), latent_.bytes());
+  backend_.Wait();
+  ToPlanar(latent.data(), config_.side() * config_.side(), config_.code_dim, f_hat);
 }
 
 void Tokenizer::EncodeOnDevice(const float* pixels, const CancelFlag& cancelled) {

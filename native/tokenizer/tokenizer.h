@@ -30,12 +30,15 @@ class Tokenizer {
   // Picture `image` of `out`, from f_hat in the device's memory; all else here is the host's.
   void Decode(const float* f_hat, size_t image, Pictures out, const CancelFlag& cancelled);
   void DecodeTokens(const int32_t* tokens, size_t image, Pictures out, const CancelFlag& cancelled);
+  // The sum of all code vectors, as the decoder reads it: f_hat [E, P, P]
+  void FeatureMap(const int32_t* tokens, float* f_hat, const CancelFlag& cancelled);
   // pixels [3, S, S] in [-1, 1] -> tokens [num_tokens]
   void Encode(const float* pixels, int32_t* tokens, const CancelFlag& cancelled);
   // f [E, P, P], f_hats [scales, E, P, P]
   void EncodeTrace(const float* pixels, float* f, float* f_hats, const CancelFlag& cancelled);
 
  private:
+  void SumCodes(const int32_t* tokens);  // all scales of the host's tokens, into latent_
   void EncodeOnDevice(const float* pixels, const CancelFlag& cancelled);  // into latent_ and tokens_
 
   const TokenizerConfig config_;

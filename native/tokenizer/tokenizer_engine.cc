@@ -22,16 +22,32 @@ TokenizerEngine::TokenizerEngine(const TokenizerConfig& config, const TensorTabl
   backend_->Wait();
 }
 
-TokenizerEngine::Flag TokenizerEngine::Decode(std::vector<int32_t> tokens, Pictures out, Done done) {
-  const size_t num_tokens = config().num_tokens(), codebook_size = config().codebook_size;
-  Job job;
-  job.num_parts = CountItems("tokens", tokens.size(), num_tokens);
+size_t TokenizerEngine::CountTokens(const std::vector<int32_t>& tokens) const {
+  const size_t codebook_size = config().codebook_size;
   for (const int32_t token : tokens) {
     NS_REQUIRE(token >= 0 && static_cast<size_t>(token) < codebook_size, ErrorCode::kInvalidArgument,
                "tokens: expected 0 to ", codebook_size - 1, ", found ", token);
   }
+  return CountItems("tokens", tokens.size(), config().num_tokens());
+}
+
+TokenizerEngine::Flag TokenizerEngine::Decode(std::vector<int32_t> tokens, Pictures out, Done done) {
+  const size_t num_tokens = config().num_tokens();
+  Job job;
+  job.num_parts = CountTokens(tokens);
   job.run = [this, tokens = std::move(tokens), num_tokens, out](size_t image, const CancelFlag& cancelled) {
     tokenizer_.DecodeTokens(tokens.data() + image * num_tokens, image, out, cancelled);
+  };
+  job.done = std::move(done);
+  return runner_.Add(std::move(job));
+}
+
+TokenizerEngine::Flag TokenizerEngine::FeatureMap(std::vector<int32_t> tokens, float* f_hats, Done done) {
+  const size_t num_tokens = config().num_tokens(), numbers = config().latent_numbers();
+  Job job;
+  job.num_parts = CountTokens(tokens);
+  job.run = [this, tokens = std::move(tokens), num_tokens, f_hats, numbers](size_t image, const CancelFlag& cancelled) {
+    tokenizer_.FeatureMap(tokens.data() + image * num_tokens, f_hats + image * numbers, cancelled);
   };
   job.done = std::move(done);
   return runner_.Add(std::move(job));

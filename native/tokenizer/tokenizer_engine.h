@@ -29,7 +29,9 @@ class TokenizerEngine {
   // when set, ends the work within one layer: it then fails with kAborted. Throw Error(kInvalidArgument) for wrong
   // sizes and for tokens outside the codebook, Error(kDisposed) once closed.
   using Flag = std::shared_ptr<CancelFlag>;
-  Flag Decode(std::vector<int32_t> tokens, Pictures out, Done done);   // tokens [count, num_tokens]
+  Flag Decode(std::vector<int32_t> tokens, Pictures out, Done done);  // tokens [count, num_tokens]
+  // f_hats [count, E, P, P]: what the decoder reads for these tokens.
+  Flag FeatureMap(std::vector<int32_t> tokens, float* f_hats, Done done);
   Flag Encode(std::vector<float> pixels, int32_t* tokens, Done done);  // pixels [count, 3, S, S] in [-1, 1]
   // One picture, for tests: f [E, P, P], f_hats [scales, E, P, P].
   Flag EncodeTrace(std::vector<float> pixels, float* f, float* f_hats, Done done);
@@ -43,6 +45,8 @@ class TokenizerEngine {
   JobRunner& runner() { return runner_; }
 
  private:
+  size_t CountTokens(const std::vector<int32_t>& tokens) const;  // images; throws for what is no whole number of them
+
   const std::unique_ptr<Backend> backend_;  // outlives all that holds its memory
   Tokenizer tokenizer_;
   JobRunner runner_;  // ends first
