@@ -200,9 +200,6 @@ export interface NativeModel {
 export interface NativeCpuInfo {
   target: string; // the instruction set chosen: "AVX3", "AVX2", "SSE4", "NEON", ...
   supported: string[];
-  cores: number;
-  totalMemoryBytes: number;
-  freeMemoryBytes: number;
 }
 
 /** What a trainer is opened with. Memory for all of it is taken once, at opening; `memoryBytes` says how much. */
