@@ -24,6 +24,15 @@ export default defineConfig([
     noExternal: ["@sinclair/typebox"],
   },
   {
+    entry: ["lib/options/*.ts"], // for tools/option-docs.mjs, which writes their words into the declarations; no part of the package
+    outDir: "build/options",
+    format: ["esm"],
+    target: "node20",
+    platform: "node",
+    splitting: true,
+    clean: true,
+  },
+  {
     entry: { svg: "lib/plot/svg.ts" }, // for bench/elastic.mjs; no part of the package
     outDir: "build/bench",
     format: ["esm"],

@@ -12,6 +12,7 @@ import { existsSync, readdirSync, readFileSync, statSync } from "node:fs";
 import { createRequire } from "node:module";
 import { dirname, join } from "node:path";
 import { pathToFileURL } from "node:url";
+import { documentOptions } from "./option-docs.mjs";
 import { compiler, hasHeader } from "./shared/compiler.mjs";
 import { jobs, root, run, works } from "./shared/run.mjs";
 
@@ -81,8 +82,10 @@ function buildAddon(force) {
   if (!existsSync(binary)) throw new BuildError(`the build has left no ${binary}`);
 }
 
-function buildTypeScript() {
+async function buildTypeScript() {
   mustRun(process.execPath, [require.resolve("tsup/dist/cli-default.js"), "--silent"]);
+  const declarations = ["index.d.ts", "index.d.cts"].map((name) => join(root, "dist", name));
+  await documentOptions(join(root, "build", "options"), declarations);
 }
 
 /** The result must load: a binary that does not is a failed build. */
@@ -98,7 +101,7 @@ async function proveIt() {
 
 try {
   buildAddon(process.argv.includes("--force"));
-  buildTypeScript();
+  await buildTypeScript();
   await proveIt();
 } catch (error) {
   const expected = error instanceof BuildError || error.code === "NO_BINARY";

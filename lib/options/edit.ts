@@ -14,7 +14,7 @@ export type PictureInput = string | Uint8Array | RawPixels;
 
 const MAX_SIDE = 65_536;
 
-const RECT = table({
+export const RECT = table({
   x: row(integer(0, MAX_SIDE), "pixels from the left edge of the picture", { needed: true }),
   y: row(integer(0, MAX_SIDE), "pixels from its upper edge", { needed: true }),
   width: row(integer(1, MAX_SIDE), "pixels", { needed: true }),
@@ -24,7 +24,7 @@ const RECT = table({
 /** A rectangle in pixels of the picture. */
 export interface Rect extends OptionsOf<typeof RECT> {}
 
-const MARGINS = table({
+export const MARGINS = table({
   left: row(integer(0, MAX_SIDE), "pixels on the left", { default: 0 }),
   top: row(integer(0, MAX_SIDE), "pixels above", { default: 0 }),
   right: row(integer(0, MAX_SIDE), "pixels on the right", { default: 0 }),

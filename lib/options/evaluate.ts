@@ -12,7 +12,7 @@ export interface EvaluateProgress {
   total: number;
 }
 
-const SCORING = table({
+export const SCORING = table({
   limit: row(
     integer(1),
     "only so many images, spread evenly over the set (whose images are in the order of their classes)",

@@ -7,12 +7,12 @@ import { type OptionsOf, type Resolved, row, table } from "./table.js";
 
 const BASE_FORMS = "a path, { var, tokenizer } or { tokenizer, depth }";
 
-const PAIR = table({
+export const PAIR = table({
   var: row(path(), "file with the transformer", { needed: true }),
   tokenizer: row(path(), "file with the tokenizer", { needed: true }),
 });
 
-const INITIAL = table({
+export const INITIAL = table({
   tokenizer: row(path(), "file with the tokenizer", { needed: true }),
   depth: row(integer(1, 1024), "blocks of the full network", { needed: true }),
   width: row(integer(1, 65_536), "channels", { otherwise: "64 per block, as in the reference" }),
@@ -52,7 +52,7 @@ export const base = checkedBy<TrainBaseSource, TrainBase>(
   text().parse,
 );
 
-const PHASES = table({
+export const PHASES = table({
   joint: row(number(0, 1e6), "mostly the full network: the share of subnet steps stays at ratio.start", {
     otherwise: "5",
   }),
@@ -74,7 +74,7 @@ export const phases = checkedBy<OptionsOf<typeof PHASES>, Phases>(PHASES.schema,
   return lengths;
 });
 
-const RATIO = table({
+export const RATIO = table({
   start: row(number(0, 1), "share in the joint phase", { default: 0.2 }),
   end: row(number(0, 1), "share in the subnet phase", { default: 1 }),
 });
@@ -99,7 +99,7 @@ export const ratio = checkedBy<number | OptionsOf<typeof RATIO>, Ratio>(
   },
 );
 
-const LEARNING_RATE = table({
+export const LEARNING_RATE = table({
   peak: row(above0(1000), "the largest rate", { otherwise: "1e-4 · batch / 256" }),
   schedule: row(oneOf("cosine", "linear", "constant"), "how it falls from the peak", { default: "linear" }),
   warmup: row(number(0, 1), "share of all steps in which the rate rises", { default: 0.02 }),

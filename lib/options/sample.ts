@@ -17,7 +17,7 @@ export interface SampleProgress {
   resumed: number;
 }
 
-const SHARD = table({
+export const SHARD = table({
   index: row(integer(0), "0-based", { needed: true }),
   of: row(integer(1, 65_536), "how many runs share the work", { needed: true }),
 });

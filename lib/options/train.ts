@@ -36,12 +36,12 @@ const tokens = checkedBy<string | URL | TokenSource, string | TokenSource>(
   text().parse,
 );
 
-const EVALUATION = table({
+export const EVALUATION = table({
   everySteps: row(integer(1), "steps between two evaluations", { otherwise: "once per epoch" }),
   images: row(integer(1), "held-out images used", { default: 256 }),
 });
 
-const SAVE = table({
+export const SAVE = table({
   everySteps: row(integer(1), "steps between two checkpoints", { otherwise: "by the clock only" }),
   everyMinutes: row(above0(1e6), "minutes between two checkpoints", { default: 10 }),
   keep: row(integer(1, 1000), "checkpoints kept", { default: 2 }),
