@@ -171,10 +171,22 @@ describe("what stays", () => {
     for await (const scale of edit) {
       depths.push(scale.depth);
       expect(scale.preview?.width).toBe(scale.preview?.height);
-      if (scale.index === 3) edit.setDepth(2);
     }
-    expect(depths.at(-1)).toBe(2);
-    expect(depths[1]).toBe(4);
+    expect(depths).toEqual(Array(6).fill(4));
+    // Before the picture is encoded nothing is drawn, and 32 variants take their time: the new depth holds for the larger scales.
+    const changed = model.edit({
+      image,
+      mask: { x: 0, y: 16, width: 32, height: 16 },
+      depth: { bridge: 0, subnet: 4 },
+      variants: 32,
+    });
+    expect(changed.setDepth(2)).toBe(true);
+    const later: number[] = [];
+    for await (const { depth, reason } of changed) {
+      later.push(depth);
+      expect(reason).toBe(depth === 2 ? "set" : "plan");
+    }
+    expect(later.slice(3)).toEqual([2, 2, 2]);
   });
 
   test("given tokens enter the pool like drawn ones: the peak is that of the plan", async () => {
