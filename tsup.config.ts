@@ -24,7 +24,8 @@ export default defineConfig([
     noExternal: ["@sinclair/typebox"],
   },
   {
-    entry: ["lib/options/*.ts"], // for tools/option-docs.mjs, which writes their words into the declarations; no part of the package
+    // For tools/option-docs.mjs, which writes their words into the declarations; no part of the package.
+    entry: ["lib/options/*.ts"],
     outDir: "build/options",
     format: ["esm"],
     target: "node20",

@@ -185,8 +185,9 @@ async function served(request) {
 }
 
 /**
- * 4. Unequal generations at once, each against itself alone. Two targets: nobody waits (for steps without it) more than three
- * times as long as it takes alone, and nobody takes more than three times its fair share, which is n times as long as alone.
+ * 4. Unequal generations at once, each against itself alone. Two targets: nobody waits (for steps without it) more than
+ * three times as long as it takes alone, and nobody takes more than three times its fair share, which is n times as
+ * long as alone.
  */
 async function fairness() {
   const solo = [];
@@ -232,7 +233,9 @@ async function fairness() {
   return result;
 }
 
-/** Short generations, one at a time, that arrive while three long ones run: each over four times what it takes alone. */
+/**
+ * Short generations, one at a time, that arrive while three long ones run: each over four times what it takes alone.
+ */
 async function shortAmongLong(images) {
   const request = { labels: [1], seed: 1, depth: Math.min(fullDepth, 2) };
   const alone = [];
@@ -259,8 +262,9 @@ async function shortAmongLong(images) {
 }
 
 /**
- * 5. Two plans whose scale `at` does the same work on the same cache: the blocks that run it hold the same tokens, because
- * dropped blocks play no part in it. Only the depth of the scale before differs, that is, whether there was a switch.
+ * 5. Two plans whose scale `at` does the same work on the same cache: the blocks that run it hold the same tokens,
+ * because dropped blocks play no part in it. Only the depth of the scale before differs, that is, whether there was a
+ * switch.
  */
 async function switchCost() {
   const low = Math.max(2, fullDepth >> 1);

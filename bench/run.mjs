@@ -1,7 +1,7 @@
 #!/usr/bin/env node
-// npm run bench: builds the native benchmark, runs every configuration in a process of its own, prints a table and writes
-// JSON to bench/results/. Options: --depth 16  --batch 1,8  --subnets 8,4,2  --bridge 6  --dtype f32  --threads N
-// --repeat 3  --peer DIR (a folder with onnxruntime-node installed and the models d<depth>.onnx and decoder.onnx).
+// npm run bench: builds the native benchmark, runs every configuration in a process of its own, prints a table and
+// writes JSON to bench/results/. Options: --depth 16  --batch 1,8  --subnets 8,4,2  --bridge 6  --dtype f32  --threads
+// N --repeat 3  --peer DIR (a folder with onnxruntime-node installed and the models d<depth>.onnx and decoder.onnx).
 import { execFileSync, spawnSync } from "node:child_process";
 import { existsSync, mkdirSync, writeFileSync } from "node:fs";
 import { availableParallelism, cpus, tmpdir } from "node:os";

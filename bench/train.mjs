@@ -1,6 +1,7 @@
 #!/usr/bin/env node
-// npm run bench:train: builds the native benchmark and times training steps, each configuration in a process of its own that
-// measures the machine's GEMM rate first. Everything after -- goes to bench/native/train.cc, such as --depth 12 --width 256.
+// npm run bench:train: builds the native benchmark and times training steps, each configuration in a process of its own
+// that measures the machine's GEMM rate first. Everything after -- goes to bench/native/train.cc, such as --depth 12
+// --width 256.
 import { execFileSync } from "node:child_process";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";

@@ -2,7 +2,8 @@
 import { loadModel } from "nextscale";
 
 const model = await loadModel();
-// "linear" maps the feature map to colours with one small matrix; "decode" runs the real decoder at every scale, which is slow.
+// "linear" maps the feature map to colours with one small matrix; "decode" runs the real decoder at every scale, which
+// is slow.
 const generation = model.generate({ labels: 3, seed: 7, preview: "linear" });
 for await (const scale of generation) {
   const path = `scale-${scale.index + 1}.png`;

@@ -1,5 +1,5 @@
-// A model of its own in each worker thread. Nothing is shared between them, and a worker may be terminated at any time. (One model serves
-// many callers at once: several are for keeping services apart, not for speed.)
+// A model of its own in each worker thread. Nothing is shared between them, and a worker may be terminated at any time.
+// (One model serves many callers at once: several are for keeping services apart, not for speed.)
 import { isMainThread, parentPort, Worker, workerData } from "node:worker_threads";
 import { loadModel } from "nextscale";
 

@@ -42,12 +42,15 @@ const NAMES: Record<ErrorCode, string> = {
   INTERNAL: "InternalError",
 };
 
-/** On every error of the family, in every copy of this package that a process may hold (ESM, CommonJS, a bundle, a realm). */
+/**
+ * On every error of the family, in every copy of this package that a process may hold (ESM, CommonJS, a bundle, a
+ * realm).
+ */
 const FAMILY = Symbol.for("nextscale.error");
 
 /**
- * Base of every error that nextscale throws on purpose. `instanceof` asks for the code, not for the class: an error of another
- * copy of the package is one of the family, too.
+ * Base of every error that nextscale throws on purpose. `instanceof` asks for the code, not for the class: an error of
+ * another copy of the package is one of the family, too.
  */
 export class NextscaleError extends Error {
   readonly code: ErrorCode;
@@ -84,8 +87,8 @@ export class DeviceUnavailableError extends NextscaleError {
 }
 
 /**
- * Something failed on the device in the middle of the work; the message names kernel and op. This model is of no use any more
- * (dispose of it, load it again); other models and the process are.
+ * Something failed on the device in the middle of the work; the message names kernel and op. This model is of no use
+ * any more (dispose of it, load it again); other models and the process are.
  */
 export class DeviceLostError extends NextscaleError {
   constructor(message: string, options?: ErrorOptions) {
@@ -128,7 +131,9 @@ export class DisposedError extends NextscaleError {
   }
 }
 
-/** The work was cancelled: by `cancel()`, by a `break`, by an `AbortSignal` (its reason is the `cause`) or by disposal. */
+/**
+ * The work was cancelled: by `cancel()`, by a `break`, by an `AbortSignal` (its reason is the `cause`) or by disposal.
+ */
 export class AbortError extends NextscaleError {
   constructor(message = "the generation was cancelled", options?: ErrorOptions) {
     super("ABORTED", message, options);

@@ -1,6 +1,6 @@
 /**
- * Files that change. After loading, nothing depends on them; while they are read, a change is an error with a name, never a
- * signal and never other numbers. Recipes: test/reports/README.md, item 3.
+ * Files that change. After loading, nothing depends on them; while they are read, a change is an error with a name,
+ * never a signal and never other numbers. Recipes: test/reports/README.md, item 3.
  */
 
 import { copyFileSync, readFileSync, statSync, truncateSync, utimesSync, writeFileSync } from "node:fs";
@@ -11,7 +11,9 @@ import { bundledModelPath, type ImageLike, IoError, loadModel, loadTokenizer } f
 import { loadBinding } from "../lib/native/binding.js";
 import { temporaryPath, writePair } from "./support/checkpoint-files.js";
 
-/** Between the reading of the header and that of the weights: the one moment that can be chosen from outside the core. */
+/**
+ * Between the reading of the header and that of the weights: the one moment that can be chosen from outside the core.
+ */
 let beforeCore: (() => void) | null = null;
 
 vi.mock("../lib/native/binding.js", async (original) => {
@@ -111,8 +113,8 @@ describe("while loading", () => {
     }
   });
 
-  // The core reads on while this thread hears of its progress: the change comes at another place each time, and the answer
-  // is the same, because the file is looked at once more when all has been read.
+  // The core reads on while this thread hears of its progress: the change comes at another place each time, and the
+  // answer is the same, because the file is looked at once more when all has been read.
   test("a file that changes at any time in the middle", async () => {
     const pair = writePair("middle", { width: 512, heads: 8, depth: 6, mlpWidth: 2048 });
     const changes = [

@@ -1,4 +1,6 @@
-/** model.edit: the reference's editing to the token, what stays to the byte, strength, out-painting, variants, refusals. */
+/**
+ * model.edit: the reference's editing to the token, what stays to the byte, strength, out-painting, variants, refusals.
+ */
 
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -173,7 +175,8 @@ describe("what stays", () => {
       expect(scale.preview?.width).toBe(scale.preview?.height);
     }
     expect(depths).toEqual(Array(6).fill(4));
-    // Before the picture is encoded nothing is drawn, and 32 variants take their time: the new depth holds for the larger scales.
+    // Before the picture is encoded nothing is drawn, and 32 variants take their time: the new depth holds for the
+    // larger scales.
     const changed = model.edit({
       image,
       mask: { x: 0, y: 16, width: 32, height: 16 },

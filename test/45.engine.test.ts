@@ -186,8 +186,8 @@ describe("previews", () => {
       side = previews![0]!.width;
     }
     const images = await generation.images();
-    // Of one latent position a linear map can know no more than part of the picture: it must explain well above a third of
-    // what varies. Of a wrong matrix, or one position off, nothing is left (the ratio is 1 or more).
+    // Of one latent position a linear map can know no more than part of the picture: it must explain well above a third
+    // of what varies. Of a wrong matrix, or one position off, nothing is left (the ratio is 1 or more).
     let error = 0;
     let variance = 0;
     for (const [i, image] of images.entries()) {

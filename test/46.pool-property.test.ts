@@ -1,4 +1,7 @@
-/** The pool against a simple model of it (test/support/pool-model.ts), byte for byte, under random plans and random load. */
+/**
+ * The pool against a simple model of it (test/support/pool-model.ts), byte for byte, under random plans and random
+ * load.
+ */
 
 import fc from "fast-check";
 import { beforeAll, describe, expect, test } from "vitest";

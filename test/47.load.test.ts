@@ -65,7 +65,7 @@ test(`${seconds} s of random load: tokens as alone, memory flat, pool empty`, {
   expect(soak).toMatchObject({ running: 0, waiting: 0, usedBytes: 0, reservedBytes: 0 });
   for (const kind of ["finished", "refused", "aborted", "switched"] as const)
     expect(soak[kind], kind).toBeGreaterThan(0);
-  // Many hundreds of generations between the two: a lost feature map each would be many times as much. The allocator alone
-  // moves it by some 20 MB either way.
+  // Many hundreds of generations between the two: a lost feature map each would be many times as much. The allocator
+  // alone moves it by some 20 MB either way.
   expect(soak.late - soak.early).toBeLessThan(40 * 2 ** 20);
 });

@@ -1,4 +1,7 @@
-/** What nvcc made of the CUDA kernels: nothing runs, no device is needed. Bounds are what the code had when it was written, and a little. */
+/**
+ * What nvcc made of the CUDA kernels: nothing runs, no device is needed. Bounds are what the code had when it was
+ * written, and a little.
+ */
 
 import { execFileSync, spawnSync } from "node:child_process";
 import { mkdtempSync, rmSync } from "node:fs";

@@ -60,7 +60,8 @@ describe("sensitivity", () => {
     expect(early).toBeCloseTo(2.94, 3);
     expect(middle).toBeCloseTo(3.218, 3);
     expect(late).toBeCloseTo(3.949, 3);
-    // Where things are measured twice they agree: the bridge of four is the late zone, that of five the last scale alone.
+    // Where things are measured twice they agree: the bridge of four is the late zone, that of five the last scale
+    // alone.
     expect(result.bridges.map(({ bridge }) => bridge)).toEqual([0, 1, 2, 3, 4, 5, 6]);
     expect(result.bridges[4]!.mean).toBe(late);
     expect(result.bridges[5]!.mean).toBe(result.scales[5]!.mean);

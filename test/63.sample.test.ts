@@ -161,7 +161,8 @@ describe("npz", () => {
     const whole = readFileSync(join(folder, "whole.npz"));
     const path = join(folder, "parts.npz");
     expect(await sample(path, { shard: { index: 1, of: 3 }, batch: 1 })).toMatchObject({ complete: false, images: 3 });
-    expect(await sample(path, { shard: { index: 0, of: 2 } })).toMatchObject({ complete: false, resumed: 1 }); // overlaps
+    // Overlaps.
+    expect(await sample(path, { shard: { index: 0, of: 2 } })).toMatchObject({ complete: false, resumed: 1 });
     expect(await sample(path, { shard: { index: 2, of: 3 } })).toMatchObject({ complete: true });
     expect(readFileSync(path).equals(whole)).toBe(true);
     expect(readdirSync(folder).sort()).toEqual(["parts.npz", "parts.npz.json", "whole.npz", "whole.npz.json"]);

@@ -88,7 +88,9 @@ test("a model has one, which lives as long as the model", async () => {
 describe("what nobody wants any more stops, counted in pictures", () => {
   const COUNT = 500;
 
-  /** Waits until the core has begun a picture of a job, aborts, and returns how many were begun when the core is idle. */
+  /**
+   * Waits until the core has begun a picture of a job, aborts, and returns how many were begun when the core is idle.
+   */
   async function abortMidway(model: Model, work: Promise<unknown>, stop: AbortController, before: number) {
     const { native } = model[internal];
     const ended = expect(work).rejects.toMatchObject({ code: "ABORTED", cause: "enough" });

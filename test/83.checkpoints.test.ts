@@ -142,7 +142,8 @@ describe("resuming", () => {
       const files = killedFiles(after);
       await train(options, { addon: fakeAddon(), files }).catch(() => undefined);
       expect(files.dead()).toBe(true);
-      for (const name of checkpointsOf(options)) await openTrainingCheckpoint(join(options.output, name)); // all are whole
+      // All are whole.
+      for (const name of checkpointsOf(options)) await openTrainingCheckpoint(join(options.output, name));
       const events: TrainEvent[] = [];
       const onEvent = (event: TrainEvent) => events.push(event);
       const resumed = await train({ ...options, resume: true, onEvent }, { addon: fakeAddon() });

@@ -1,4 +1,7 @@
-/** `nextscale train` in processes of its own: killed at random moments, stopped by Ctrl-C, resumed. With the real trainer. */
+/**
+ * `nextscale train` in processes of its own: killed at random moments, stopped by Ctrl-C, resumed. With the real
+ * trainer.
+ */
 
 import { spawn } from "node:child_process";
 import { existsSync, readdirSync, writeFileSync } from "node:fs";

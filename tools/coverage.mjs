@@ -1,6 +1,6 @@
-// npm run coverage: which lines the tests run, for TypeScript (vitest with V8's counters) and C++ (a build of its own with GCC's
-// counters, read by gcov). Both leave a summary on the screen and files in coverage/. What test programs of their own process run in the
-// built package is not counted.
+// npm run coverage: which lines the tests run, for TypeScript (vitest with V8's counters) and C++ (a build of its own
+// with GCC's counters, read by gcov). Both leave a summary on the screen and files in coverage/. What test programs of
+// their own process run in the built package is not counted.
 //   npm run coverage -- typescript     only this one
 //   npm run coverage -- native         only this one
 

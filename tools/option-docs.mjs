@@ -1,5 +1,5 @@
-// Writes the words of lib/options' rows above the fields of the tables in dist/index.d.ts and .d.cts, where an editor finds them:
-// the types of options are read off the rows, and a declaration file has a row's type, but not its words.
+// Writes the words of lib/options' rows above the fields of the tables in dist/index.d.ts and .d.cts, where an editor
+// finds them: the types of options are read off the rows, and a declaration file has a row's type, but not its words.
 
 import { readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";

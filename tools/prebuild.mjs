@@ -1,6 +1,6 @@
-// npm run prebuild: copies the built addon to prebuilds/<platform>-<arch>/, under the name that node-gyp-build looks for,
-// and Highway's run-time library beside it, where the addon's RUNPATH ($ORIGIN) finds it; the CUDA kernels, too, if there
-// are any.
+// npm run prebuild: copies the built addon to prebuilds/<platform>-<arch>/, under the name that node-gyp-build looks
+// for, and Highway's run-time library beside it, where the addon's RUNPATH ($ORIGIN) finds it; the CUDA kernels, too,
+// if there are any.
 
 import { execFileSync } from "node:child_process";
 import { copyFileSync, existsSync, mkdirSync, realpathSync } from "node:fs";

@@ -1,4 +1,5 @@
-// npm test: build, types, lint, API reference, the core's own tests (GoogleTest), everything else (vitest). Ends with one line
+// npm test: build, types, lint, API reference, the core's own tests (GoogleTest), everything else (vitest). Ends with
+// one line
 //   N passed, N failed, N skipped
 // and a non-zero exit when something failed or when nothing ran. Parts of it:
 //   npm test -- <vitest filter>                   the build, then the matching vitest files only

@@ -1,6 +1,7 @@
 /**
- * Callbacks of a caller. They run in the asynchronous context of the call that took them (AsyncLocalStorage), whatever thread or
- * job the news comes from, and they can break nothing: what one throws is worth a warning, never a crash or lost work.
+ * Callbacks of a caller. They run in the asynchronous context of the call that took them (AsyncLocalStorage), whatever
+ * thread or job the news comes from, and they can break nothing: what one throws is worth a warning, never a crash or
+ * lost work.
  */
 
 import { AsyncResource } from "node:async_hooks";

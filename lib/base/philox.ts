@@ -1,6 +1,6 @@
 /**
- * Counter-based random numbers, the same ones as the core's (native/base/rng.h): a block of four words is a pure function
- * of a counter and a key, on every platform.
+ * Counter-based random numbers, the same ones as the core's (native/base/rng.h): a block of four words is a pure
+ * function of a counter and a key, on every platform.
  *
  * Source: Philox4x32-10, Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC 2011.
  */

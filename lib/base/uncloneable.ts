@@ -3,8 +3,8 @@
 import * as threads from "node:worker_threads";
 
 /**
- * Makes structuredClone and postMessage throw a DataCloneError for `object`. Older versions of Node have no word for it: there a
- * property that cannot be cloned does the same.
+ * Makes structuredClone and postMessage throw a DataCloneError for `object`. Older versions of Node have no word for
+ * it: there a property that cannot be cloned does the same.
  */
 export function markUncloneable(object: object): void {
   const { markAsUncloneable } = threads as { markAsUncloneable?: (object: object) => void };

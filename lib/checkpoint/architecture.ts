@@ -73,8 +73,8 @@ function residualConvs(reader: ShapeReader): TokenizerShape["residualConvs"] {
 }
 
 /**
- * Heads of a transformer. Without L2-norm attention nothing tells them: the reference makes as many as blocks (with width
- * 64 per block), and so does this unless `given`.
+ * Heads of a transformer. Without L2-norm attention nothing tells them: the reference makes as many as blocks (with
+ * width 64 per block), and so does this unless `given`.
  */
 export function resolveHeads(
   path: string,

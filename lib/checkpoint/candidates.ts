@@ -1,6 +1,6 @@
 /**
- * Which sets of weights does a file hold? Trainers wrap them in dicts and prefixes, and write averages beside them: every set
- * is found under the name of its place, and which one is taken is never silent.
+ * Which sets of weights does a file hold? Trainers wrap them in dicts and prefixes, and write averages beside them:
+ * every set is found under the name of its place, and which one is taken is never silent.
  */
 
 import { InvalidCheckpointError } from "../errors.js";

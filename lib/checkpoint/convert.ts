@@ -23,8 +23,8 @@ const CHUNK_ELEMENTS = 2 ** 18; // 1 MiB of f32: its conversion holds the event 
 const ALIGNMENT = 64;
 
 /**
- * Writes one safetensors file with everything that the core needs. It is written beside its place and renamed at the end:
- * whatever fails, an older file stays as it was and nothing half-written is left.
+ * Writes one safetensors file with everything that the core needs. It is written beside its place and renamed at the
+ * end: whatever fails, an older file stays as it was and nothing half-written is left.
  *
  * @throws InvalidCheckpointError, UnsafeCheckpointError, NotFiniteError (a NaN or infinite weight), IoError,
  *   InvalidOptionError (a weight that does not fit into f16, notes that do not fit the model), AbortError

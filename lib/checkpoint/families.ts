@@ -1,6 +1,6 @@
 /**
- * Checkpoints of other families, by the names of their tensors: refused by name, with what nextscale lacks for them. Names
- * are those of the public repositories' modules.
+ * Checkpoints of other families, by the names of their tensors: refused by name, with what nextscale lacks for them.
+ * Names are those of the public repositories' modules.
  */
 
 interface Family {

@@ -1,4 +1,6 @@
-/** Which tokenizer is this? What makes tokens of one tokenizer unreadable to another is its codebook and how it is used. */
+/**
+ * Which tokenizer is this? What makes tokens of one tokenizer unreadable to another is its codebook and how it is used.
+ */
 
 import { createHash } from "node:crypto";
 import { InvalidCheckpointError } from "../errors.js";
@@ -16,8 +18,9 @@ const RESIDUAL_CONVS = "vae.quantize.quant_resi.";
 const MAX_BYTES = 2 ** 28;
 
 /**
- * SHA-256 over the codebook and the residual convolutions (names, shapes, values as f32), in hexadecimal. The same for a
- * `.pth` file and for everything converted from it, because a conversion to a narrower format keeps these tensors in f32.
+ * SHA-256 over the codebook and the residual convolutions (names, shapes, values as f32), in hexadecimal. The same for
+ * a `.pth` file and for everything converted from it, because a conversion to a narrower format keeps these tensors in
+ * f32.
  *
  * @throws InvalidCheckpointError when there is no tokenizer or its codebook is too large, IoError
  */

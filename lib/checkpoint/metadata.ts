@@ -1,6 +1,7 @@
 /**
- * The block that nextscale keeps in `__metadata__.nextscale` of a safetensors file: JSON with a version. It holds what tensors
- * cannot tell (heads, sides, residual mix) and what a person wants to know (name, labels, recommended settings).
+ * The block that nextscale keeps in `__metadata__.nextscale` of a safetensors file: JSON with a version. It holds what
+ * tensors cannot tell (heads, sides, residual mix) and what a person wants to know (name, labels, recommended
+ * settings).
  */
 
 import { types } from "node:util";

@@ -1,6 +1,6 @@
 /**
- * Names that trainers leave beside the weights: arguments, counters, paths. An object of one stays opaque: it is noted that it
- * is there, nothing of it is looked at, and nothing is called.
+ * Names that trainers leave beside the weights: arguments, counters, paths. An object of one stays opaque: it is noted
+ * that it is there, nothing of it is looked at, and nothing is called.
  */
 
 /** How Python writes such an object down: by `__new__` alone, or by a call of the class or of a function. */

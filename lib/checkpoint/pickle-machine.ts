@@ -14,7 +14,9 @@ import {
 
 /** What gives names and calls in a pickle their meaning. */
 export interface PickleHost {
-  /** The global of this full name, such as `collections.OrderedDict`. @throws UnsafeCheckpointError for every other name */
+  /**
+   * The global of this full name, such as `collections.OrderedDict`. @throws UnsafeCheckpointError for every other name
+   */
   resolve(name: string): PickleGlobal;
   /** What "calling" an allowed global with these arguments yields; `create` is for `__new__`, before any `__init__`. */
   call(callee: PickleGlobal, args: PickleTuple, how: "call" | "create"): PickleValue;
@@ -183,7 +185,10 @@ export class Machine {
     this.call("create");
   }
 
-  /** Attributes of a dict (PyTorch keeps `_metadata` there) and of opaque objects are dropped; nothing else may have any. */
+  /**
+   * Attributes of a dict (PyTorch keeps `_metadata` there) and of opaque objects are dropped; nothing else may have
+   * any.
+   */
   build(): void {
     this.pop();
     const target = this.top();

@@ -18,7 +18,10 @@ export class PickleDict {
   }
 }
 
-/** A name that the allow-list knows, such as `torch.FloatStorage`. It stands for itself; there is nothing behind it to run. */
+/**
+ * A name that the allow-list knows, such as `torch.FloatStorage`. It stands for itself; there is nothing behind it to
+ * run.
+ */
 export class PickleGlobal {
   constructor(readonly name: string) {}
 }
@@ -60,8 +63,8 @@ export function kindOf(value: PickleValue | undefined): string {
 }
 
 /**
- * An object that this reader knows by name and leaves alone: a namespace of arguments, a number of NumPy's. Nothing is made of
- * its parts.
+ * An object that this reader knows by name and leaves alone: a namespace of arguments, a number of NumPy's. Nothing is
+ * made of its parts.
  */
 export class PickleOpaque {
   constructor(readonly name: string) {}

@@ -1,7 +1,7 @@
 /**
  * A pickle interpreter that executes nothing: protocols 2 to 5, a closed set of opcodes, names only from the host's
- * allow-list, and "calls" that are plain functions of the host. It never recurses; its work and memory are bounded by the
- * number of bytes and by the limits below. Source: CPython's Lib/pickletools.py, where each opcode is described.
+ * allow-list, and "calls" that are plain functions of the host. It never recurses; its work and memory are bounded by
+ * the number of bytes and by the limits below. Source: CPython's Lib/pickletools.py, where each opcode is described.
  */
 
 import { TimeSlice } from "../base/time-slice.js";

@@ -1,6 +1,6 @@
 /**
- * Number formats of weights, element by element. Widening is exact; narrowing rounds to nearest, ties to even. f32 values
- * travel as their bits (Uint32Array), so that nothing depends on what JavaScript does to a NaN.
+ * Number formats of weights, element by element. Widening is exact; narrowing rounds to nearest, ties to even. f32
+ * values travel as their bits (Uint32Array), so that nothing depends on what JavaScript does to a NaN.
  */
 
 import type { DType } from "../native/contract.js";
@@ -27,7 +27,8 @@ export function convert(out: Bits, to: DType, source: Bits, from: DType, count: 
   LOOPS[`${from} ${to}`]?.(out, source, count);
 }
 
-// One loop per pair, so that each is compiled for its own functions: several times faster than a loop that is handed them.
+// One loop per pair, so that each is compiled for its own functions: several times faster than a loop that is handed
+// them.
 const LOOPS: Record<string, (out: Bits, source: Bits, count: number) => void> = {
   "f32 f16": (out, source, count) => {
     for (let index = 0; index < count; index++) out[index] = narrowF16(source[index]!);

@@ -1,6 +1,6 @@
 /**
- * Sharded sets: an index (`model.safetensors.index.json`, `pytorch_model.bin.index.json`) says which file beside it holds
- * which tensor. Source: the sharded checkpoints of huggingface_hub and transformers.
+ * Sharded sets: an index (`model.safetensors.index.json`, `pytorch_model.bin.index.json`) says which file beside it
+ * holds which tensor. Source: the sharded checkpoints of huggingface_hub and transformers.
  */
 
 import { dirname, join } from "node:path";

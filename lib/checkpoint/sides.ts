@@ -63,7 +63,9 @@ export function sidesFromCounts(counts: ScaleCounts, path: string): number[] {
 
 const MAX_STEPS = 100_000;
 
-/** Ascending lists whose squares add up, at most `limit` of them. Bounded in work: many scales have many lists anyway. */
+/**
+ * Ascending lists whose squares add up, at most `limit` of them. Bounded in work: many scales have many lists anyway.
+ */
 function searchSides(counts: ScaleCounts, limit: number): { found: number[][]; complete: boolean } {
   const { numScales, numTokens, firstTokens } = counts;
   const found: number[][] = [];

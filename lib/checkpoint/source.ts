@@ -89,8 +89,8 @@ export class FileSource implements ByteSource {
 }
 
 /**
- * Opens every path, hands the files to `work`, closes them whatever happens. When a file changed meanwhile, what came of the
- * work is worth nothing, be it a result or an error: the IoError that says so comes instead.
+ * Opens every path, hands the files to `work`, closes them whatever happens. When a file changed meanwhile, what came
+ * of the work is worth nothing, be it a result or an error: the IoError that says so comes instead.
  *
  * @param stamps what some of the files were when their headers were read
  */
@@ -123,7 +123,8 @@ export async function withFiles<T>(
 }
 
 function stampOf(path: string, { size, mtimeNs }: BigIntStats): FileStamp {
-  const seconds = mtimeNs / 1_000_000_000n - (mtimeNs % 1_000_000_000n < 0n ? 1n : 0n); // as the system counts: downwards
+  // As the system counts: downwards.
+  const seconds = mtimeNs / 1_000_000_000n - (mtimeNs % 1_000_000_000n < 0n ? 1n : 0n);
   return {
     path,
     bytes: Number(size),

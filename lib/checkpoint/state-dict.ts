@@ -100,7 +100,7 @@ export async function readShards(
     whole.format = format;
     for (const [key, text] of metadata) whole.metadata.set(key, text);
     for (const entry of named) {
-      if (entry.container !== "" || shardOf.get(entry.name) !== shard.path) continue; // not this shard's, says the index
+      if (entry.container !== "" || shardOf.get(entry.name) !== shard.path) continue; // the index says whose it is
       whole.named.push(entry);
       missing.delete(entry.name);
     }

@@ -10,8 +10,8 @@ export interface TokenizerCheckpoint extends Pick<CheckpointInfo, "files" | "sta
 }
 
 /**
- * Like openCheckpoint, for the tokenizer alone. A file that holds nothing else does not say into which scales it cuts an
- * image: then `options.sides` must.
+ * Like openCheckpoint, for the tokenizer alone. A file that holds nothing else does not say into which scales it cuts
+ * an image: then `options.sides` must.
  *
  * @throws InvalidCheckpointError, UnsafeCheckpointError, IoError, InvalidOptionError, AbortError
  */

@@ -1,6 +1,7 @@
 /**
- * PyTorch files: the zip archive (since 1.6) and the older stream of pickles. Both give the pickled value, in which tensors
- * are notes, and the place of each storage. Source: torch/serialization.py, caffe2/serialize/inline_container.cc.
+ * PyTorch files: the zip archive (since 1.6) and the older stream of pickles. Both give the pickled value, in which
+ * tensors are notes, and the place of each storage. Source: torch/serialization.py,
+ * caffe2/serialize/inline_container.cc.
  */
 
 import { crc32 } from "node:zlib";
@@ -51,7 +52,8 @@ export async function readTorchZip(source: ByteSource): Promise<TorchFile> {
 
 /** @throws InvalidCheckpointError, UnsafeCheckpointError */
 export async function readTorchLegacy(source: ByteSource): Promise<TorchFile> {
-  // Five pickles in a row: magic number, protocol, system, value, keys of the storages. Then the storages in that order.
+  // Five pickles in a row: magic number, protocol, system, value, keys of the storages. Then the storages in that
+  // order.
   const head = await source.read(0, Math.min(source.size, MAX_PICKLE_BYTES));
   const host = new TorchHost(source.path);
   let at = 0;

@@ -1,6 +1,6 @@
 /**
- * What PyTorch's pickles mean: the allow-list of names, storages, tensors. Nothing is executed: a tensor is a note of where
- * its numbers lie. Source: torch/serialization.py and torch/_utils.py of PyTorch 1.13 and 2.x.
+ * What PyTorch's pickles mean: the allow-list of names, storages, tensors. Nothing is executed: a tensor is a note of
+ * where its numbers lie. Source: torch/serialization.py and torch/_utils.py of PyTorch 1.13 and 2.x.
  */
 
 import { InvalidCheckpointError, UnsafeCheckpointError } from "../errors.js";
@@ -194,8 +194,9 @@ export function requireView(path: string, name: string, tensor: TorchTensor, ite
   const elements = numElements(shape);
   const size = storage.length * bytesOf(storage.dtype);
   if (!(Number.isSafeInteger(elements) && offset * itemSize + span <= size)) {
+    const steps = isContiguous(tensor) ? "" : ` with strides [${strides.join(", ")}]`;
     throw new InvalidCheckpointError(
-      `${about} at element ${offset}${isContiguous(tensor) ? "" : ` with strides [${strides.join(", ")}]`} reaches beyond its storage of ${storage.length} elements`,
+      `${about} at element ${offset}${steps} reaches beyond its storage of ${storage.length} elements`,
     );
   }
   const bytes = elements * itemSize;

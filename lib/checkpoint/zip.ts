@@ -1,6 +1,6 @@
 /**
- * The directory of a zip archive as PyTorch writes it: stored entries only, ZIP64 where sizes need it. Sizes and offsets
- * come from the central directory alone (local headers may hold zeros), and no two entries may share bytes.
+ * The directory of a zip archive as PyTorch writes it: stored entries only, ZIP64 where sizes need it. Sizes and
+ * offsets come from the central directory alone (local headers may hold zeros), and no two entries may share bytes.
  * Source: APPNOTE.TXT 6.3.10, sections 4.3.7, 4.3.12, 4.3.14 to 4.3.16, 4.5.3.
  */
 
@@ -34,7 +34,8 @@ interface Directory {
 /**
  * Every entry by name.
  *
- * @param refuse looks at the names before anything else is said about the entries, and throws for an archive of another kind
+ * @param refuse looks at the names before anything else is said about the entries, and throws for an archive of another
+ *   kind
  * @throws InvalidCheckpointError
  */
 export async function readZipDirectory(
@@ -92,7 +93,10 @@ function refuseCompressed({ path }: ByteSource, entries: Iterable<ZipEntry>): vo
   }
 }
 
-/** Offset of an entry's data in the file: behind its local header, whose own name and extra field have their own lengths. */
+/**
+ * Offset of an entry's data in the file: behind its local header, whose own name and extra field have their own
+ * lengths.
+ */
 export async function locateData(source: ByteSource, entry: ZipEntry): Promise<number> {
   const header = await source.read(entry.headerOffset, 30);
   if (header.readUInt32LE(0) !== LOCAL_SIGNATURE) {
@@ -145,7 +149,8 @@ async function readEnd(source: ByteSource, tail: Buffer, at: number, end: number
   };
   if (small.entries !== 0xffff && small.size !== 0xffffffff && small.offset !== 0xffffffff) return small;
   const locator = await source.read(Math.max(0, end - 20), 20);
-  if (locator.readUInt32LE(0) !== LOCATOR64_SIGNATURE) return small; // exactly 65535 entries, say: the numbers are literal
+  // Exactly 65535 entries, say: the numbers are literal.
+  if (locator.readUInt32LE(0) !== LOCATOR64_SIGNATURE) return small;
   const record = await source.read(safe(source, locator.readBigUInt64LE(8)), 56);
   if (record.readUInt32LE(0) !== END64_SIGNATURE) throw damaged(source, "its ZIP64 end record is missing");
   return {

@@ -27,7 +27,7 @@ const MAX_BATCH = 16;
 
 /** As many images as the pool holds at the plan's peak, up to 16: more would only delay the first one. */
 export function defaultBatchSize(model: Model, options: GenerateOptions, count: number): number {
-  return Math.max(1, Math.min(model.imagesAtOnce(options), MAX_BATCH, count)); // 1 that does not fit is the pool's to refuse
+  return Math.max(1, Math.min(model.imagesAtOnce(options), MAX_BATCH, count)); // the pool refuses what does not fit
 }
 
 /** The draws of an image depend on the seed and its number in the run, never on the batch it is in. */

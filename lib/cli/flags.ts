@@ -48,7 +48,10 @@ export const OUTPUT = table({
   json: row(boolean(), "print the result as JSON", { flag: "--json" }),
 });
 
-/** The flags of tables, in the order of their rows; those of nested tables as well. Missing needed ones are refused unless `lenient`. */
+/**
+ * The flags of tables, in the order of their rows; those of nested tables as well. Missing needed ones are refused
+ * unless `lenient`.
+ */
 export function addFlags(command: Command, tables: readonly { rows: Rows }[], lenient = false): Command {
   for (const row of tables.flatMap(rowsWithFlags)) command.addOption(optionOf(row, lenient));
   return command;

@@ -85,7 +85,9 @@ export class ImageWriter {
     return Image.grid(this.#pictures, this.options.columns, this.options.gap);
   }
 
-  /** Hours of work must not be lost to one file: what cannot be written there goes elsewhere, and the error says where. */
+  /**
+   * Hours of work must not be lost to one file: what cannot be written there goes elsewhere, and the error says where.
+   */
   async #writeOrKeep(path: string): Promise<void> {
     try {
       await this.#write(this.grid(), path);
@@ -96,7 +98,10 @@ export class ImageWriter {
     }
   }
 
-  /** Another format beside it, else one file each in a folder beside it, else in the temporary folder. Null when all fails. */
+  /**
+   * Another format beside it, else one file each in a folder beside it, else in the temporary folder. Null when all
+   * fails.
+   */
   async #keep(path: string): Promise<string | null> {
     const stem = path.slice(0, path.length - extname(path).length);
     const tries: [string, () => Promise<unknown>][] = [

@@ -1,6 +1,6 @@
 /**
- * Memory that a model will need, from its shape alone: no weights are read, no binary is loaded. The figures of the KV pool
- * are exact; a test compares them with `model.peakBytes`.
+ * Memory that a model will need, from its shape alone: no weights are read, no binary is loaded. The figures of the KV
+ * pool are exact; a test compares them with `model.peakBytes`.
  */
 
 import type { DType } from "../native/contract.js";
@@ -16,9 +16,9 @@ export interface Zones {
 }
 
 /**
- * Largest number of pool rows that one sequence holds: a row is one token's keys and values in one block. After a scale, each
- * block of its subnet holds every token so far; the last scale needs one block's worth of scratch. The same for both
- * strategies, because every subnet is part of the full network that runs the bridge.
+ * Largest number of pool rows that one sequence holds: a row is one token's keys and values in one block. After a
+ * scale, each block of its subnet holds every token so far; the last scale needs one block's worth of scratch. The same
+ * for both strategies, because every subnet is part of the full network that runs the bridge.
  */
 export function peakRows({ depth: fullDepth, sides }: Pick<Architecture, "depth" | "sides">, zones: Zones): number {
   const last = sides.length - 1;
@@ -32,7 +32,10 @@ export function peakRows({ depth: fullDepth, sides }: Pick<Architecture, "depth"
   return peak;
 }
 
-/** Bytes of the KV pool at the peak of one image: keys and values of every row, both guidance branches unless told otherwise. */
+/**
+ * Bytes of the KV pool at the peak of one image: keys and values of every row, both guidance branches unless told
+ * otherwise.
+ */
 export function poolPeakBytes(architecture: Architecture, zones: Zones, dtype: DType, sequences = 2): number {
   return peakRows(architecture, zones) * 2 * architecture.width * BYTES[dtype] * sequences;
 }

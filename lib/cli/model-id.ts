@@ -1,4 +1,7 @@
-/** What tells one model file from another without reading gigabytes: its size, its beginning, and pieces from all over it. */
+/**
+ * What tells one model file from another without reading gigabytes: its size, its beginning, and pieces from all over
+ * it.
+ */
 
 import { createHash } from "node:crypto";
 import { withFiles } from "../checkpoint/source.js";

@@ -20,8 +20,8 @@ export function roomOf(stream: OutputStream, height = 0.8): { columns: number; r
 }
 
 /**
- * Lines of characters. A cell is two pixels high, so that pixels come out square. Large pictures are averaged down to fit;
- * small ones are repeated up to `minColumns`, so that a preview of 8 x 8 can be seen.
+ * Lines of characters. A cell is two pixels high, so that pixels come out square. Large pictures are averaged down to
+ * fit; small ones are repeated up to `minColumns`, so that a preview of 8 x 8 can be seen.
  */
 export function renderImage(image: Image, ink: Ink, room: { columns: number; rows: number }, minColumns = 0): string[] {
   const fit = Math.min(room.columns / image.width, (2 * room.rows) / image.height);

@@ -1,6 +1,6 @@
 /**
- * `tokens.json` of a token set: what the shards beside it hold, how they were made, and how far the work has come. It is
- * rewritten (atomically) after each shard, so that an interrupted tokenization goes on where it stopped.
+ * `tokens.json` of a token set: what the shards beside it hold, how they were made, and how far the work has come. It
+ * is rewritten (atomically) after each shard, so that an interrupted tokenization goes on where it stopped.
  */
 
 import { readFile } from "node:fs/promises";

@@ -13,8 +13,8 @@ const MAX_LENGTH = 2 ** 31;
 const SWAPS = 512;
 
 /**
- * A permutation of `0 .. length-1` that is a function of its arguments alone, on every platform: Fisher-Yates with draws
- * from a counter-based generator whose counter holds the epoch.
+ * A permutation of `0 .. length-1` that is a function of its arguments alone, on every platform: Fisher-Yates with
+ * draws from a counter-based generator whose counter holds the epoch.
  *
  * @param seed 0 .. 2^64-1
  * @param epoch 0 .. 2^32-1

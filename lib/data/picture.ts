@@ -29,8 +29,8 @@ const MAX_PIXELS = 2 ** 28;
 const MAX_FILE_BYTES = 2 ** 31 - 1;
 
 /**
- * Reads one picture: upright by its EXIF tag, in sRGB (grey, CMYK, palette and 16-bit pictures are converted), transparency
- * on black, the first page of several.
+ * Reads one picture: upright by its EXIF tag, in sRGB (grey, CMYK, palette and 16-bit pictures are converted),
+ * transparency on black, the first page of several.
  *
  * @param at two numbers in [0, 1): which part a crop keeps
  * @throws whatever sharp or the file system has to say: only {@link judged} knows whose fault it is

@@ -1,7 +1,7 @@
 /**
- * One shard: a safetensors file of two tensors, `labels` (I32 `[count]`) and `tokens` (`[count, numTokens]`, U16 when every
- * token fits into it, else I32). Its header is a function of these sizes alone, so that reading one is comparing bytes, and
- * image `i` is found by arithmetic.
+ * One shard: a safetensors file of two tensors, `labels` (I32 `[count]`) and `tokens` (`[count, numTokens]`, U16 when
+ * every token fits into it, else I32). Its header is a function of these sizes alone, so that reading one is comparing
+ * bytes, and image `i` is found by arithmetic.
  */
 
 import { createHash } from "node:crypto";

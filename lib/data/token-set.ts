@@ -1,7 +1,7 @@
 /**
- * A folder of token shards, opened for reading by position. Node cannot map files: a set that fits into the given memory
- * (nearly always: 60,000 images of 130 tokens are 15 MB) is read and checked once; of a larger one the labels are kept, and
- * rows are read at their places when they are asked for, from files that the operating system caches.
+ * A folder of token shards, opened for reading by position. Node cannot map files: a set that fits into the given
+ * memory (nearly always: 60,000 images of 130 tokens are 15 MB) is read and checked once; of a larger one the labels
+ * are kept, and rows are read at their places when they are asked for, from files that the operating system caches.
  */
 
 import { type FileHandle, open } from "node:fs/promises";
@@ -74,8 +74,8 @@ export class TokenSet {
   }
 
   /**
-   * Opens a finished set. Sizes and headers of all shards are checked now; hashes, tokens and labels too when the set is held
-   * in memory, else tokens when they are read.
+   * Opens a finished set. Sizes and headers of all shards are checked now; hashes, tokens and labels too when the set
+   * is held in memory, else tokens when they are read.
    *
    * @throws InvalidTokensError, IoError, InvalidOptionError
    */

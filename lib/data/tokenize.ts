@@ -1,4 +1,7 @@
-/** A folder of images -> a token set: reads pictures ahead of the encoder, writes shard after shard, goes on where it stopped. */
+/**
+ * A folder of images -> a token set: reads pictures ahead of the encoder, writes shard after shard, goes on where it
+ * stopped.
+ */
 
 import { createHash } from "node:crypto";
 import { mkdir, readdir, readFile, rm } from "node:fs/promises";
@@ -60,14 +63,14 @@ interface Entry extends SourceFile {
 }
 
 /**
- * Turns a folder of images (one sub-folder per class, sorted by name; files at any depth below) into a token set for training
- * and evaluation. Any format that sharp reads will do; pictures become upright sRGB on black. Files that are proven bad are
- * skipped and listed with the codec's reason; where the system fails (no memory, no thread, no handle, no permission) the run ends,
- * and the next one tries the file again. The work is cut into shards: after an interruption, the same call goes on after the last finished one,
- * and the result is the same to the byte.
+ * Turns a folder of images (one sub-folder per class, sorted by name; files at any depth below) into a token set for
+ * training and evaluation. Any format that sharp reads will do; pictures become upright sRGB on black. Files that are
+ * proven bad are skipped and listed with the codec's reason; where the system fails (no memory, no thread, no handle,
+ * no permission) the run ends, and the next one tries the file again. The work is cut into shards: after an
+ * interruption, the same call goes on after the last finished one, and the result is the same to the byte.
  *
- * @throws InvalidOptionError (also when a class is left without an image), InvalidTokensError (the folder holds another set), IoError,
- *   OutOfMemoryError, AbortError
+ * @throws InvalidOptionError (also when a class is left without an image), InvalidTokensError (the folder holds another
+ *   set), IoError, OutOfMemoryError, AbortError
  */
 export function tokenizeImages(options: TokenizeOptions): Promise<TokenizeResult> {
   return tokenize(options, readPicture);

@@ -1,5 +1,6 @@
 /**
- * Is a picture bad, or is the system out of something? Only what is proven bad may be recorded as that: the file is tried again, and a picture that is known to be good is decoded the same way.
+ * Is a picture bad, or is the system out of something? Only what is proven bad may be recorded as that: the file is
+ * tried again, and a picture that is known to be good is decoded the same way.
  */
 
 import { lstat } from "node:fs/promises";
@@ -15,7 +16,8 @@ export class Verdicts {
   #turn: Promise<unknown> = Promise.resolve();
 
   /**
-   * What becomes of a file that could not be read: the result after all, or the reason why it is bad, in the codec's words.
+   * What becomes of a file that could not be read: the result after all, or the reason why it is bad, in the codec's
+   * words.
    *
    * @param again the same once more; one file at a time
    * @throws IoError, OutOfMemoryError when the system has failed: a later run tries the file again

@@ -38,8 +38,8 @@ const THRESHOLD = 128;
 /**
  * Reads picture and mask and lays them out.
  *
- * @param mask a picture of the same size or of the last scale's grid (drawn where it is transparent, or black where nothing in it
- *   is transparent), a rectangle to draw, or nothing
+ * @param mask a picture of the same size or of the last scale's grid (drawn where it is transparent, or black where
+ *   nothing in it is transparent), a rectangle to draw, or nothing
  * @throws InvalidOptionError for what does not fit together, IoError for what cannot be read
  */
 export async function layOut(
@@ -207,8 +207,8 @@ function sample(plane: Plane, frame: Frame, side: number): KeepMask {
 }
 
 /**
- * The picture on a larger canvas: scaled so that canvas and model have the same side, and laid on whole latents. What is added is
- * drawn; for the encoder it is the picture's own edge, drawn out.
+ * The picture on a larger canvas: scaled so that canvas and model have the same side, and laid on whole latents. What
+ * is added is drawn; for the encoder it is the picture's own edge, drawn out.
  */
 async function expand(image: Image, drawn: Plane, { side, gridSide }: Layout, margins: AllMargins): Promise<Canvas> {
   const width = image.width + margins.left + margins.right;

@@ -65,7 +65,8 @@ export function restorePixels({ canvas, masked }: PreparedEdit, plan: EditPlan, 
 }
 
 /**
- * How surprised the model is along the seam: mean of the losses (nats) of the drawn tokens beside given ones, per image.
+ * How surprised the model is along the seam: mean of the losses (nats) of the drawn tokens beside given ones, per
+ * image.
  *
  * @param losses `[images, numTokens]`
  */

@@ -11,8 +11,8 @@ export const DRAW = -1;
 /**
  * Which tokens a strength keeps: `[numTokens]`, 1 = the source's.
  *
- * Strength 0 keeps every scale and 1 none. Between, scales are kept from the smallest one on, because these hold the composition;
- * the scale at the threshold keeps a share of its tokens, chosen by the seed.
+ * Strength 0 keeps every scale and 1 none. Between, scales are kept from the smallest one on, because these hold the
+ * composition; the scale at the threshold keeps a share of its tokens, chosen by the seed.
  */
 export function keptByStrength(strength: number, sides: readonly number[], seed: number | bigint): Uint8Array {
   const kept = (1 - strength) * sides.length;
@@ -43,8 +43,8 @@ export function givenTokens(source: Int32Array, kept: readonly Uint8Array[]): In
 }
 
 /**
- * Tokens on the seam: drawn ones with a given neighbour in their own scale, or all drawn ones where no scale has a seam.
- * Indices into `[numTokens]`.
+ * Tokens on the seam: drawn ones with a given neighbour in their own scale, or all drawn ones where no scale has a
+ * seam. Indices into `[numTokens]`.
  */
 export function seamTokens(given: Int32Array, sides: readonly number[]): number[] {
   const seam: number[] = [];

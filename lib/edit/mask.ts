@@ -17,10 +17,10 @@ const TOKENS_KEPT_WHOLE = 3;
 /**
  * Which tokens stay, scale after scale: `[numTokens]`, 1 = the source's, 0 = drawn.
  *
- * Each scale's map is resized straight from the mask (bilinear, half-pixel centres, no antialiasing) and keeps what is strictly
- * above one half. An edge through the middle of a token is a tie, and ties are common, so the arithmetic is part of the method:
- * it is rounded where the reference's is (the step and the weights in float32, positions in double precision, four products
- * added in float32), and gave the reference's map for every mask of `test/golden/edit`.
+ * Each scale's map is resized straight from the mask (bilinear, half-pixel centres, no antialiasing) and keeps what is
+ * strictly above one half. An edge through the middle of a token is a tie, and ties are common, so the arithmetic is
+ * part of the method: it is rounded where the reference's is (the step and the weights in float32, positions in double
+ * precision, four products added in float32), and gave the reference's map for every mask of `test/golden/edit`.
  */
 export function keepMaps(mask: KeepMask, sides: readonly number[]): Uint8Array {
   const maps = sides.map((side) => {

@@ -3,8 +3,8 @@
 import type { KeepMask } from "./mask.js";
 
 /**
- * Lays the kept pixels of `original` over `drawn`, in place. Kept pixels farther than `feather` pixels from the nearest drawn
- * one are the original's, byte for byte; nearer ones blend; drawn ones stay as they are.
+ * Lays the kept pixels of `original` over `drawn`, in place. Kept pixels farther than `feather` pixels from the nearest
+ * drawn one are the original's, byte for byte; nearer ones blend; drawn ones stay as they are.
  *
  * @param drawn `[height, width, 3]` @param original `[height, width, 3]` @param feather 0 = a hard edge
  */

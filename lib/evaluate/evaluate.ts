@@ -42,7 +42,8 @@ export interface Evaluation {
 /**
  * Held-out cross entropy, teacher-forced and without guidance, at full depth and at each depth after the bridge.
  *
- * @throws InvalidOptionError, InvalidTokensError (another tokenizer, damaged or unfinished), IoError, AbortError, DisposedError
+ * @throws InvalidOptionError, InvalidTokensError (another tokenizer, damaged or unfinished), IoError, AbortError,
+ *   DisposedError
  */
 export async function evaluateModel(options: EvaluateOptions): Promise<Evaluation> {
   const { model: given, tokens, ...settings } = options ?? {};

@@ -15,7 +15,9 @@ export interface Loss {
   standardError: number;
 }
 
-/** The set behind the option `tokens`, known to fit the model. @throws InvalidTokensError, IoError, InvalidOptionError */
+/**
+ * The set behind the option `tokens`, known to fit the model. @throws InvalidTokensError, IoError, InvalidOptionError
+ */
 export async function openTokensFor(model: Model, tokens: unknown): Promise<TokenSet> {
   const checked = checkTokensOption(tokens);
   const set = typeof checked === "string" ? await TokenSet.open(checked) : (checked as TokenSet);

@@ -1,6 +1,7 @@
 /**
- * The asymmetry experiment of VARiant (arXiv 2511.16546): what does a shallow subnet cost at one scale alone, in one zone of
- * scales, and at all scales after a bridge? From the last of these comes a recommendation for the length of the bridge.
+ * The asymmetry experiment of VARiant (arXiv 2511.16546): what does a shallow subnet cost at one scale alone, in one
+ * zone of scales, and at all scales after a bridge? From the last of these comes a recommendation for the length of the
+ * bridge.
  */
 
 import type { TokenSet } from "../data/index.js";
@@ -60,13 +61,14 @@ export interface Sensitivity {
 type Range = [first: number, last: number];
 
 /**
- * Default budget, as a share of what no bridge at all costs. In cross entropy every token counts the same, so nearly all of the
- * cost is that of the large, late scales: a small budget would only ever recommend full depth everywhere.
+ * Default budget, as a share of what no bridge at all costs. In cross entropy every token counts the same, so nearly
+ * all of the cost is that of the large, late scales: a small budget would only ever recommend full depth everywhere.
  */
 const DEFAULT_SHARE = 0.9;
 
 /**
- * Measures the cost of a subnet (by default half of the blocks) by scale, by zone and by bridge, in held-out cross entropy.
+ * Measures the cost of a subnet (by default half of the blocks) by scale, by zone and by bridge, in held-out cross
+ * entropy.
  *
  * @throws InvalidOptionError, InvalidTokensError, IoError, AbortError, DisposedError
  */

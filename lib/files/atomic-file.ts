@@ -22,8 +22,8 @@ const STALE_MS = 10 * 60_000;
 const ORPHANED_MS = 60_000;
 
 /**
- * Removes what killed processes and terminated worker threads have left in a folder: temporary files of ours, by name, that
- * nobody has written to for a while. Never throws: this is a courtesy.
+ * Removes what killed processes and terminated worker threads have left in a folder: temporary files of ours, by name,
+ * that nobody has written to for a while. Never throws: this is a courtesy.
  */
 export async function sweepStale(folder: string, now = Date.now()): Promise<void> {
   const names = await fs.readdir(folder).catch(() => []);
@@ -61,8 +61,9 @@ export async function writeAtomically(path: string, bytes: Uint8Array): Promise<
 }
 
 /**
- * Writes or replaces `path` with what `write` puts into the file, and brings it to the disk before the rename: whatever fails and
- * whenever the process is killed, what was there before stays, or the new file is whole. Throws what `write` throws, or an IoError.
+ * Writes or replaces `path` with what `write` puts into the file, and brings it to the disk before the rename: whatever
+ * fails and whenever the process is killed, what was there before stays, or the new file is whole. Throws what `write`
+ * throws, or an IoError.
  */
 export async function replaceFile<T>(
   path: string,

@@ -1,6 +1,6 @@
 /**
- * Names as file systems have them. Most are UTF-8, some are not: what an old archive or a foreign machine has left. Such a name
- * becomes another one when it is read as text, so it is kept as bytes, and shown with escapes.
+ * Names as file systems have them. Most are UTF-8, some are not: what an old archive or a foreign machine has left.
+ * Such a name becomes another one when it is read as text, so it is kept as bytes, and shown with escapes.
  */
 
 import { join } from "node:path";

@@ -1,6 +1,6 @@
 /**
- * Headers of safetensors files that are written: 8 bytes of length, JSON, spaces. Source: the format section of the safetensors
- * README (github.com/huggingface/safetensors). Reading is for lib/checkpoint, which trusts nobody.
+ * Headers of safetensors files that are written: 8 bytes of length, JSON, spaces. Source: the format section of the
+ * safetensors README (github.com/huggingface/safetensors). Reading is for lib/checkpoint, which trusts nobody.
  */
 
 /** One tensor, in the order of the file. */

@@ -58,8 +58,8 @@ export class Image {
   }
 
   /**
-   * Reads a picture for {@link Model.encode}: an image file by path or by content (anything that sharp reads, turned upright
-   * by its EXIF tag), or raw pixels. Transparency is laid on black. Throws an IoError for what cannot be read.
+   * Reads a picture for {@link Model.encode}: an image file by path or by content (anything that sharp reads, turned
+   * upright by its EXIF tag), or raw pixels. Transparency is laid on black. Throws an IoError for what cannot be read.
    */
   static async from(source: string | URL | Uint8Array | RawPixels, options?: FromOptions): Promise<Image> {
     const { side, fit } = checkFromOptions(options);
@@ -115,7 +115,8 @@ export class Image {
   /**
    * Encoded bytes.
    *
-   * @throws InvalidOptionError for more pixels than the format holds (jpeg 65500, webp 16383 a side), IoError, OutOfMemoryError
+   * @throws InvalidOptionError for more pixels than the format holds (jpeg 65500, webp 16383 a side), IoError,
+   *   OutOfMemoryError
    */
   async toBuffer(format: ImageFormat = "png", options?: EncodeOptions): Promise<Buffer> {
     checkOneOf("format", format, IMAGE_FORMATS);

@@ -31,7 +31,8 @@ export interface ClassNames {
  * Decides, in this order:
  * - **by name**, when the model knows every name of the set (any of its synonyms), each as another class;
  * - **by number**, when every name of the set is the number of another class of the model (`0`, `07`, `10`);
- * - **by place**, when there are as many classes as the model has and no name is known to both: then names tell nothing.
+ * - **by place**, when there are as many classes as the model has and no name is known to both: then names tell
+ *   nothing.
  *
  * Everything else is refused: a set that shares a part of its names with the model would be mapped wrongly by place.
  *
@@ -105,7 +106,10 @@ export function isIdentity({ classes }: ClassMap): boolean {
   return classes.every((to, from) => to === from);
 }
 
-/** Names of the model's classes after a training with the set: what a name or number has found keeps its name, a place takes the set's. */
+/**
+ * Names of the model's classes after a training with the set: what a name or number has found keeps its name, a place
+ * takes the set's.
+ */
 export function mappedNames(map: ClassMap, set: ClassNames, model: LabelContext): string[] | undefined {
   const names: (string | undefined)[] = Array.from({ length: model.numClasses }, (_, index) => model.classNames[index]);
   for (const [from, to] of map.classes.entries()) {
@@ -117,7 +121,10 @@ export function mappedNames(map: ClassMap, set: ClassNames, model: LabelContext)
 /** Pairs that a person would write: the name in the set, and the class of the model. */
 const SHOWN = 12;
 
-/** One line about a map that is not the identity or changes names, or null: `10 classes by name: eight is 8, five is 5, ...`. */
+/**
+ * One line about a map that is not the identity or changes names, or null: `10 classes by name: eight is 8, five is 5,
+ * ...`.
+ */
 export function describeClassMap(map: ClassMap, set: ClassNames, model: LabelContext): string | null {
   const renames = ([from, to]: readonly [number, number]) => {
     const [own, theirs] = [set.classes[from]!, model.classNames[to]];

@@ -5,8 +5,8 @@ import { checkNumber, describe, fail } from "../options/check.js";
 import { type Label, type LabelContext, resolveLabel } from "./resolve.js";
 
 /**
- * Classes with weights that sum to 1, by number or by name: `{ 3: 0.5, 8: 0.5 }`, `{ cat: 0.7, dog: 0.3 }`. Their embeddings are
- * mixed: what comes out lies between the classes as far as the model knows anything there.
+ * Classes with weights that sum to 1, by number or by name: `{ 3: 0.5, 8: 0.5 }`, `{ cat: 0.7, dog: 0.3 }`. Their
+ * embeddings are mixed: what comes out lies between the classes as far as the model knows anything there.
  */
 export type LabelMix = Record<string, number>;
 

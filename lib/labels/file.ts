@@ -1,7 +1,7 @@
 /**
- * A file of class names, in the shapes that people have: names line by line, numbered lines, JSON and Python literals (a list, a
- * table from numbers to names or from names to numbers), ImageNet's `synset_words.txt`, CSV. What is none of these is refused by
- * what it is: half of a foreign syntax must never become the names of a model.
+ * A file of class names, in the shapes that people have: names line by line, numbered lines, JSON and Python literals
+ * (a list, a table from numbers to names or from names to numbers), ImageNet's `synset_words.txt`, CSV. What is none of
+ * these is refused by what it is: half of a foreign syntax must never become the names of a model.
  */
 
 import { readFile } from "node:fs/promises";

@@ -1,6 +1,6 @@
 /**
- * Lists, tables, texts and numbers as JSON and Python write them: `{0: 'tench', 1: "goldfish",}`. Nothing is evaluated: anything
- * but these is an error that says where.
+ * Lists, tables, texts and numbers as JSON and Python write them: `{0: 'tench', 1: "goldfish",}`. Nothing is evaluated:
+ * anything but these is an error that says where.
  */
 
 /** A table, in the order of the text. */

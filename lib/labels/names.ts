@@ -23,8 +23,8 @@ export function duplicates(names: readonly string[]): { name: string; classes: n
 }
 
 /**
- * The classes that a name means: those whose whole name it is, else those that have it among their synonyms. More than one
- * is for the caller to refuse.
+ * The classes that a name means: those whose whole name it is, else those that have it among their synonyms. More than
+ * one is for the caller to refuse.
  */
 export function classesNamed(wanted: string, names: readonly string[]): number[] {
   const key = normalName(wanted);

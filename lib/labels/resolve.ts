@@ -1,7 +1,7 @@
 /**
- * Which class does a label mean? There are two namespaces, and a label always says which of them it is in: a number is the number
- * of a class, a text is a name. A model whose names are numbers (folders 0, 1, 10, 11, 2 ...) has a class 2 and another one that is
- * called "2".
+ * Which class does a label mean? There are two namespaces, and a label always says which of them it is in: a number is
+ * the number of a class, a text is a name. A model whose names are numbers (folders 0, 1, 10, 11, 2 ...) has a class 2
+ * and another one that is called "2".
  */
 
 import { InvalidOptionError } from "../errors.js";
@@ -82,7 +82,10 @@ export function ambiguities(
   });
 }
 
-/** What a person typed: the number after the last class is a mistake there, not the reference's word for "unconditional". @throws InvalidOptionError */
+/**
+ * What a person typed: the number after the last class is a mistake there, not the reference's word for
+ * "unconditional". @throws InvalidOptionError
+ */
 export function checkTyped(labels: readonly Label[], { numClasses }: Pick<LabelContext, "numClasses">): void {
   const beyond = labels.find((label) => typeof label === "number" && label >= numClasses);
   if (beyond === undefined) return;

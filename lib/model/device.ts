@@ -23,8 +23,8 @@ const SPARE_BYTES = 2 * 2 ** 30;
 /**
  * Chooses the device of a model with these tensors.
  *
- * @throws DeviceUnavailableError for a CUDA device that was asked for and cannot be used, InvalidOptionError for a `dtype` that
- *   the CPU does not have
+ * @throws DeviceUnavailableError for a CUDA device that was asked for and cannot be used, InvalidOptionError for a
+ *   `dtype` that the CPU does not have
  */
 export async function chooseDevice(
   wish: Wish,

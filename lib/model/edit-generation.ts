@@ -1,4 +1,7 @@
-/** A generation in which part of a picture is given: the same events and tokens, and images into which the kept pixels went back. */
+/**
+ * A generation in which part of a picture is given: the same events and tokens, and images into which the kept pixels
+ * went back.
+ */
 
 import { type EditPlan, type PreparedEdit, prepareEdit, restorePixels, seamLosses } from "../edit/edit.js";
 import type { Image } from "../image/image.js";
@@ -20,7 +23,9 @@ export interface EditParts {
   score(tokens: Int32Array): Promise<Float32Array>;
 }
 
-/** Made by {@link Model.edit}. `images()` come in the order of {@link ranking}; events and `tokens()` as they are drawn. */
+/**
+ * Made by {@link Model.edit}. `images()` come in the order of {@link ranking}; events and `tokens()` as they are drawn.
+ */
 export class EditGeneration extends Generation {
   readonly #edit: EditParts;
   readonly #prepared: Promise<PreparedEdit>;

@@ -31,8 +31,8 @@ export interface ScaleEvent {
 }
 
 /**
- * What `onEvent` is told of a generation, in this order: one `request`, one `start` unless it ends in line, its scales, one
- * `end`. `id` is the one of {@link PoolStats.generations}.
+ * What `onEvent` is told of a generation, in this order: one `request`, one `start` unless it ends in line, its scales,
+ * one `end`. `id` is the one of {@link PoolStats.generations}.
  */
 export type ModelEvent =
   /** Handed to the engine: it runs, or waits in line for room in the pool. `depths` is its plan. */

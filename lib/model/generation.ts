@@ -2,7 +2,8 @@
  * One running generation: an async iterable of scale events with images at the end.
  *
  * Events are buffered, so a consumer that does not read never holds the engine back, and every iteration starts at the
- * first scale. A failure reaches each consumer that waits, as one and the same error; when nobody waits, nothing is thrown.
+ * first scale. A failure reaches each consumer that waits, as one and the same error; when nobody waits, nothing is
+ * thrown.
  */
 
 import { deferred } from "../base/deferred.js";
@@ -289,7 +290,9 @@ export class Generation implements AsyncIterable<ScaleEvent> {
   }
 }
 
-/** Pixels of a batch, `[B, side, side, 3]`, as images that own their pixels; a large batch takes several turns to copy. */
+/**
+ * Pixels of a batch, `[B, side, side, 3]`, as images that own their pixels; a large batch takes several turns to copy.
+ */
 export async function splitImages(pixels: Uint8ClampedArray, side: number): Promise<Image[]> {
   const views = viewImages(pixels, side);
   if (views.length === 1) return views;

@@ -26,8 +26,8 @@ import { Tokenizer } from "./tokenizer.js";
 /**
  * Opens a model.
  *
- * @param source a safetensors file, a pair `{ var, tokenizer }` of PyTorch files, or nothing (or `"digits"`) for the bundled
- *   model of handwritten digits
+ * @param source a safetensors file, a pair `{ var, tokenizer }` of PyTorch files, or nothing (or `"digits"`) for the
+ *   bundled model of handwritten digits
  * @throws InvalidOptionError, InvalidCheckpointError, UnsafeCheckpointError, IoError, DeviceUnavailableError,
  *   OutOfMemoryError, NoBinaryError, AbortError
  */
@@ -78,8 +78,8 @@ export async function loadModel(source?: ModelSource, options?: LoadOptions): Pr
 }
 
 /**
- * Opens the tokenizer of a model, or a tokenizer that has no transformer: for encoding and decoding alone, in the memory that
- * these take.
+ * Opens the tokenizer of a model, or a tokenizer that has no transformer: for encoding and decoding alone, in the
+ * memory that these take.
  *
  * @throws what {@link loadModel} throws, and InvalidOptionError for a tokenizer alone without `sides`
  */
@@ -110,8 +110,8 @@ function freeBeside(tensors: readonly TensorEntry[]): number {
 }
 
 /**
- * A quarter of the free memory, but no less than one image at full depth with guidance, no more than 64, and never more than is
- * free: a pool that the container cannot hold ends in SIGKILL, not in an error.
+ * A quarter of the free memory, but no less than one image at full depth with guidance, no more than 64, and never more
+ * than is free: a pool that the container cannot hold ends in SIGKILL, not in an error.
  */
 export function defaultKvBytes(
   { depth, width, numTokens: tokens }: Architecture,
@@ -130,8 +130,8 @@ function progressOf({ onProgress }: ResolvedLoadOptions): (fraction: number) => 
 }
 
 /**
- * The core cannot stop in the middle of packing: the caller is let go at once, and what was opened is freed when it arrives.
- * The addon may also fail at once: without threads or memory for the job itself.
+ * The core cannot stop in the middle of packing: the caller is let go at once, and what was opened is freed when it
+ * arrives. The addon may also fail at once: without threads or memory for the job itself.
  */
 async function openOrAbort<Opened extends { dispose(): Promise<void> }>(
   open: () => Promise<Opened>,

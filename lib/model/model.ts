@@ -67,7 +67,10 @@ export class Model {
   readonly bridge: number;
   /** Depths that the checkpoint was trained for, ascending. Any depth of 2..D runs; others than these lose quality. */
   readonly depths: readonly number[];
-  /** Names the tokenizer: equal for models whose tokens mean the same, whatever file they come from. See {@link TokenSet.fingerprint}. */
+  /**
+   * Names the tokenizer: equal for models whose tokens mean the same, whatever file they come from. See
+   * {@link TokenSet.fingerprint}.
+   */
   readonly tokenizerFingerprint: string;
   /** What had to be assumed of the checkpoint: its number of heads, or which weights were taken of several. */
   readonly warnings: readonly string[];
@@ -160,7 +163,8 @@ export class Model {
    * const images = await model.generate({ labels: 3, depth: { bridge: 3, subnet: 4 } }).images();
    * ```
    *
-   * @example Another depth from the next scale on, while the picture is being drawn. Leaving the loop early would cancel it.
+   * @example Another depth from the next scale on, while the picture is being drawn. Leaving the loop early would
+   *   cancel it.
    * ```ts
    * const generation = model.generate({ labels: 3 });
    * for await (const scale of generation) {
@@ -192,16 +196,16 @@ export class Model {
   }
 
   /**
-   * Draws part of a picture and keeps the rest: in-painting with a mask or a rectangle, out-painting with `expand`, a variation
-   * of the whole with `strength`. Returns at once, as {@link generate} does, and everything that a generation can do works:
-   * events, depth plans and `setDepth`, previews, cancelling. Throws an InvalidOptionError for bad options; a picture or a mask
-   * that cannot be read or does not fit rejects what you await.
+   * Draws part of a picture and keeps the rest: in-painting with a mask or a rectangle, out-painting with `expand`, a
+   * variation of the whole with `strength`. Returns at once, as {@link generate} does, and everything that a generation
+   * can do works: events, depth plans and `setDepth`, previews, cancelling. Throws an InvalidOptionError for bad
+   * options; a picture or a mask that cannot be read or does not fit rejects what you await.
    *
-   * The picture must be square, or `fit` says what becomes of another aspect. The first token is always the picture's, because it
-   * stands for the whole; so a mask that draws everything is not quite what {@link generate} draws.
+   * The picture must be square, or `fit` says what becomes of another aspect. The first token is always the picture's,
+   * because it stands for the whole; so a mask that draws everything is not quite what {@link generate} draws.
    *
-   * Source: the reference's zero-shot editing notebook. It recommends large models (d36 at 512 pixels); what a small one makes of
-   * a part of a picture it makes of whole ones.
+   * Source: the reference's zero-shot editing notebook. It recommends large models (d36 at 512 pixels); what a small
+   * one makes of a part of a picture it makes of whole ones.
    *
    * @example A part of a picture anew, four attempts, the best seam first.
    * ```ts
@@ -256,8 +260,8 @@ export class Model {
   }
 
   /**
-   * How many images of a generation with these options the KV pool holds at once: what can be asked for in one call without
-   * waiting, when nothing else runs. 0 when not even one fits.
+   * How many images of a generation with these options the KV pool holds at once: what can be asked for in one call
+   * without waiting, when nothing else runs. 0 when not even one fits.
    */
   imagesAtOnce(options?: Pick<GenerateOptions, "depth" | "guidance" | "keepDroppedCache">): number {
     this.#lifecycle.requireAlive();
@@ -282,8 +286,8 @@ export class Model {
   }
 
   /**
-   * How surprised the model is by token maps: teacher-forced cross entropy in nats, without guidance. Dropped blocks keep
-   * their cache, as in the training of a supernet.
+   * How surprised the model is by token maps: teacher-forced cross entropy in nats, without guidance. Dropped blocks
+   * keep their cache, as in the training of a supernet.
    */
   async score(options: ScoreOptions): Promise<Score> {
     this.#lifecycle.requireAlive();

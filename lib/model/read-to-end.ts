@@ -1,4 +1,7 @@
-/** A native generation that nobody iterates: its events are read as they come, until it ends, is aborted or its model is disposed. */
+/**
+ * A native generation that nobody iterates: its events are read as they come, until it ends, is aborted or its model is
+ * disposed.
+ */
 
 import { deferred } from "../base/deferred.js";
 import { AbortError, type CallSite, errorFromNative, wrapNative } from "../errors.js";
@@ -15,7 +18,10 @@ export interface Run {
   log: GenerationLog;
 }
 
-/** Resolves behind the last scale. @throws what ended the generation early: AbortError, DisposedError, PoolExhaustedError, ... */
+/**
+ * Resolves behind the last scale. @throws what ended the generation early: AbortError, DisposedError,
+ * PoolExhaustedError, ...
+ */
 export async function readToEnd(
   { native, lifecycle, signal, callSite, log }: Run,
   request: NativeRequest,

@@ -1,4 +1,6 @@
-/** Teacher-forced cross entropy: the core computes the losses of given tokens; here they are put in order and averaged. */
+/**
+ * Teacher-forced cross entropy: the core computes the losses of given tokens; here they are put in order and averaged.
+ */
 
 import type { CallSite } from "../errors.js";
 import { type Conditions, partOf } from "../labels/index.js";

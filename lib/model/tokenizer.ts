@@ -83,7 +83,9 @@ export class Tokenizer {
     return splitImages(pixels, imageSide);
   }
 
-  /** Stops what runs, waits for it, frees the weights. Idempotent. A model's tokenizer goes with its model: not before. */
+  /**
+   * Stops what runs, waits for it, frees the weights. Idempotent. A model's tokenizer goes with its model: not before.
+   */
   async dispose(): Promise<void> {
     if (this.#isAlone) await this.#lifecycle.dispose();
   }

@@ -135,7 +135,8 @@ function libcOfSystem(): string {
   if (process.platform !== "linux") return "";
   const { excludeNetwork } = process.report as { excludeNetwork?: boolean };
   try {
-    Object.assign(process.report, { excludeNetwork: true }); // else it asks for names of network peers, which takes time
+    // Else it asks for names of network peers, which takes time.
+    Object.assign(process.report, { excludeNetwork: true });
     const { header } = process.report.getReport() as { header?: { glibcVersionRuntime?: string } };
     return header?.glibcVersionRuntime === undefined ? "musl" : `glibc ${header.glibcVersionRuntime}`;
   } catch {

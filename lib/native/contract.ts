@@ -1,8 +1,10 @@
 /**
- * What the native addon exports: the only description of the boundary. `test/meta/contract.test.ts` compares it with the
- * real exports. TypeScript explains what is wrong with an option (lib/options); the core trusts nobody and checks all it works with.
+ * What the native addon exports: the only description of the boundary. `test/meta/contract.test.ts` compares it with
+ * the real exports. TypeScript explains what is wrong with an option (lib/options); the core trusts nobody and checks
+ * all it works with.
  *
- * Typed arrays are allocated here and filled by the core; no external buffer ever crosses the boundary (Electron forbids them).
+ * Typed arrays are allocated here and filled by the core; no external buffer ever crosses the boundary (Electron
+ * forbids them).
  */
 
 export type DType = "f32" | "f16" | "bf16";
@@ -119,7 +121,9 @@ export interface NativeScaleEvent {
   logits: Float32Array | null; // [labels, side², V] after guidance
   fHat: Float32Array | null; // [labels, E, P, P]
   nextInput: Float32Array | null; // [labels, nextSide², E]
-  hidden: Float32Array | null; // [1 + active blocks, sequences, side², C]: input of the first block, then each block's output; sequences: cond of all images, then uncond
+  // [1 + active blocks, sequences, side², C]: input of the first block, then each block's output. Sequences: cond of
+  // all images, then uncond.
+  hidden: Float32Array | null;
 }
 
 /** Ends every generation, exactly once, as the last event. `code` is null when it finished. */
@@ -160,7 +164,10 @@ export interface NativeGeneration {
   /** Depth from the next scale on (all later scales). Throws POOL_EXHAUSTED when a raise does not fit. */
   setDepth(depth: number): void;
   cancel(): void;
-  /** Decodes the image as it stands (fHat so far): Uint8ClampedArray [labels, S, S, 3], or Float32Array [labels, 3, S, S] in [0,1]. */
+  /**
+   * Decodes the image as it stands (fHat so far): Uint8ClampedArray [labels, S, S, 3], or Float32Array [labels, 3, S,
+   * S] in [0,1].
+   */
   decode(out: Uint8ClampedArray | Float32Array): NativeJob;
 }
 
@@ -206,7 +213,10 @@ export interface NativeCpuInfo {
 export interface NativeTrainerSpec {
   files: string[];
   stamps?: FileStamp[]; // as in NativeTokenizerSpec
-  /** The tokenizer's codebook and residual convolutions ("vae.quantize.*"), and the transformer ("var.*") unless `initialSeed` is given. */
+  /**
+   * The tokenizer's codebook and residual convolutions ("vae.quantize.*"), and the transformer ("var.*") unless
+   * `initialSeed` is given.
+   */
   tensors: TensorEntry[];
   config: NativeConfig;
   strategy: "even" | "nested";
@@ -255,8 +265,8 @@ export interface NativeTrainer {
   readonly parameters: NativeParameter[];
   readonly memoryBytes: number;
   /**
-   * One optimizer step. Rejects with NOT_FINITE, naming the first parameter or scale at fault, when the loss or a gradient is
-   * NaN or infinite: the weights are then what they were before.
+   * One optimizer step. Rejects with NOT_FINITE, naming the first parameter or scale at fault, when the loss or a
+   * gradient is NaN or infinite: the weights are then what they were before.
    */
   step(step: NativeTrainStep): Promise<NativeStepResult>;
   /** Teacher-forced cross entropy of every token, [count, numTokens], with the weights or their average. */
@@ -277,7 +287,10 @@ export interface NativeTrainer {
   dispose(): Promise<void>;
 }
 
-/** Memory that a trainer of this spec will take, in bytes, without opening it. Reads config, microBatch, checkpointing, average, threads. */
+/**
+ * Memory that a trainer of this spec will take, in bytes, without opening it. Reads config, microBatch, checkpointing,
+ * average, threads.
+ */
 export type NativeTrainerMemory = Pick<
   NativeTrainerSpec,
   "config" | "threads" | "microBatch" | "checkpointing" | "average"
@@ -286,11 +299,14 @@ export type NativeTrainerMemory = Pick<
 export interface NativeAddon {
   version: string;
   cpuInfo(): NativeCpuInfo;
-  /** Opens every device and lets it compute a little: seconds, and not safe against a broken driver (lib/native/cuda.ts). */
+  /**
+   * Opens every device and lets it compute a little: seconds, and not safe against a broken driver
+   * (lib/native/cuda.ts).
+   */
   probeCuda(library: string): NativeCudaDevice[];
   /**
-   * Reads, checks and packs the weights on a thread of its own; nothing depends on the files afterwards. Rejects with IO when
-   * a file is not what its stamp says, or changes meanwhile. `onProgress` gets 0..1.
+   * Reads, checks and packs the weights on a thread of its own; nothing depends on the files afterwards. Rejects with
+   * IO when a file is not what its stamp says, or changes meanwhile. `onProgress` gets 0..1.
    */
   openModel(spec: NativeModelSpec, onProgress: (fraction: number) => void): Promise<NativeModel>;
   openTokenizer(spec: NativeTokenizerSpec): Promise<NativeTokenizer>;

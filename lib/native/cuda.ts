@@ -1,6 +1,6 @@
 /**
- * Which CUDA devices can be used. The library of kernels and the driver behind it are tried in a child process first, so that a
- * broken driver is an error message and not the end of this process.
+ * Which CUDA devices can be used. The library of kernels and the driver behind it are tried in a child process first,
+ * so that a broken driver is an error message and not the end of this process.
  */
 
 import { execFile } from "node:child_process";
@@ -75,7 +75,8 @@ export function tryCuda(options: TrialOptions = {}): Promise<CudaReport> {
 
 function runTrial(addon: string, library: string, options: TrialOptions): Promise<CudaReport> {
   const { timeout = TIMEOUT_MS, script = TRIAL } = options;
-  // NODE_OPTIONS may hold what a short-lived child must not run (a debugger, say); Electron is Node with this variable only.
+  // NODE_OPTIONS may hold what a short-lived child must not run (a debugger, say); Electron is Node with this variable
+  // only.
   const env = { ...process.env, ELECTRON_RUN_AS_NODE: "1", NODE_OPTIONS: "" };
   return new Promise((resolve) => {
     const failed = (problem: string) => resolve({ library, devices: [], problem });

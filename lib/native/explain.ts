@@ -1,4 +1,7 @@
-/** Why no native binary could be loaded -> what to type. Each cause has its own remedy; what was tried tells causes apart. */
+/**
+ * Why no native binary could be loaded -> what to type. Each cause has its own remedy; what was tried tells causes
+ * apart.
+ */
 
 import { isError } from "../base/kinds.js";
 

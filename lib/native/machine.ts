@@ -1,6 +1,7 @@
 /**
- * What this process may take of the machine: one answer for memory and one for threads. A container, a service manager or a shell
- * may give a process a fraction of what the machine has, and a default that does not know this ends in SIGKILL.
+ * What this process may take of the machine: one answer for memory and one for threads. A container, a service manager
+ * or a shell may give a process a fraction of what the machine has, and a default that does not know this ends in
+ * SIGKILL.
  *
  * Sources: cgroups(7) and the kernel's cgroup-v1/memory and cgroup-v2 documents; getrlimit(2); proc_pid_status(5).
  */
@@ -63,7 +64,10 @@ export function machineMemory(view: MachineView = thisMachine()): MachineMemory 
   };
 }
 
-/** Processors of the machine, of the affinity and of the control groups' quota (rounded down: more threads would only be stopped in turn). */
+/**
+ * Processors of the machine, of the affinity and of the control groups' quota (rounded down: more threads would only be
+ * stopped in turn).
+ */
 export function machineThreads(view: MachineView = thisMachine()): MachineThreads {
   const bounds: MachineThreads[] = [{ count: view.processors, boundBy: "machine" }];
   for (const count of affinities(view)) bounds.push({ count, boundBy: "affinity" });
@@ -95,7 +99,10 @@ interface Groups {
   folders: string[];
 }
 
-/** Folders of the control groups that bind this process, from its own outwards: version 2, or one controller of version 1. */
+/**
+ * Folders of the control groups that bind this process, from its own outwards: version 2, or one controller of version
+ * 1.
+ */
 function groupsOf(view: MachineView, controller: string): Groups[] {
   const lines = (view.read("/proc/self/cgroup") ?? "").split("\n").filter((line) => line !== "");
   const places = lines.flatMap((line): (Omit<Groups, "folders"> & { mounts: string[]; path: string })[] => {
@@ -107,7 +114,8 @@ function groupsOf(view: MachineView, controller: string): Groups[] {
   });
   return places.flatMap(({ version, mounts, path }) =>
     mounts.map((mount) => {
-      // Inside a container the path may be the host's, of which nothing is mounted but the group itself, at the mount's root.
+      // Inside a container the path may be the host's, of which nothing is mounted but the group itself, at the mount's
+      // root.
       const parts = path.split("/").filter((part) => part !== "" && part !== "..");
       const folders = parts.map((_, index) => join(mount, ...parts.slice(0, parts.length - index)));
       return { version, folders: [...folders, mount] };

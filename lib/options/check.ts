@@ -1,6 +1,6 @@
 /**
- * Predicates and messages of option checking. Each check takes the option's path and the raw value, and returns the value
- * with its type, or throws an InvalidOptionError that names the option, what was found and what was expected.
+ * Predicates and messages of option checking. Each check takes the option's path and the raw value, and returns the
+ * value with its type, or throws an InvalidOptionError that names the option, what was found and what was expected.
  */
 
 import { fileURLToPath } from "node:url";

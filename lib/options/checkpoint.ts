@@ -126,8 +126,8 @@ export const CONVERT = table({
 });
 
 /**
- * One file that holds a whole model (a converted one, or a training checkpoint); or the pair by role; or a list of files
- * whose content tells their roles.
+ * One file that holds a whole model (a converted one, or a training checkpoint); or the pair by role; or a list of
+ * files whose content tells their roles.
  */
 export type CheckpointSource =
   | string

@@ -1,8 +1,9 @@
 /**
  * Depth plans: a number, a list, zones or a deadline become one depth per scale.
  *
- * A bare number `d` is the depth of every scale after the checkpoint's bridge; a checkpoint that names no bridge has none, so
- * that every scale runs at depth `d`. Depth 1 exists only in a network of one block: a subnet has the first and the last.
+ * A bare number `d` is the depth of every scale after the checkpoint's bridge; a checkpoint that names no bridge has
+ * none, so that every scale runs at depth `d`. Depth 1 exists only in a network of one block: a subnet has the first
+ * and the last.
  */
 
 import { type TSchema, Type } from "@sinclair/typebox";
@@ -35,7 +36,10 @@ export const DEADLINE = table({
 /** Depth by zones: full depth for the first scales, a subnet for the rest. */
 export interface ZonePlan extends OptionsOf<typeof ZONES> {}
 
-/** Depth by deadline: at each scale the deepest depth that still meets it; the bridge runs at full depth while it allows that. */
+/**
+ * Depth by deadline: at each scale the deepest depth that still meets it; the bridge runs at full depth while it allows
+ * that.
+ */
 export interface DeadlinePlan extends OptionsOf<typeof DEADLINE> {}
 
 /**
@@ -126,8 +130,8 @@ function listPlan(list: unknown[], { fullDepth, numScales }: DepthContext): Dept
 }
 
 /**
- * Full depth is offered to the bridge only, the given depths to every scale: the ceiling says where, the choices say what.
- * The engine takes the deepest choice under the ceiling that still meets the deadline.
+ * Full depth is offered to the bridge only, the given depths to every scale: the ceiling says where, the choices say
+ * what. The engine takes the deepest choice under the ceiling that still meets the deadline.
  */
 function deadlinePlan(option: object, context: DepthContext): DepthPlan {
   const { fullDepth, numScales } = context;

@@ -91,7 +91,8 @@ export function resolveGenerateOptions(raw: unknown, context: GenerateContext): 
   const options = GENERATE.read(raw);
   const { recommended, codebookSize: V } = context;
   return {
-    // What the table does not have stands before the spread: behind it, V8 needs twenty times as long for the whole object.
+    // What the table does not have stands before the spread: behind it, V8 needs twenty times as long for the whole
+    // object.
     conditions: resolveConditions(options.labels ?? "unconditional", context),
     plan: planOf(options.depth, context),
     ...options,

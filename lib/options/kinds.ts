@@ -153,7 +153,10 @@ export function nested<R extends Rows>(inner: Table<R>): Kind<Input<R>, Output<R
   };
 }
 
-/** What only a resolver can check, because it needs the model or another option. @param schema null for what JSON cannot say */
+/**
+ * What only a resolver can check, because it needs the model or another option. @param schema null for what JSON cannot
+ * say
+ */
 export function checkedLater<T>(schema: TSchema | null, parse?: Kind<T>["parse"]): Kind<T, unknown> {
   return { schema, check: (_, value) => value, parse };
 }

@@ -20,7 +20,9 @@ export const classRule = () => oneOf(...CLASS_RULES);
 
 const MAX_RANGE = 65_536;
 
-/** `3` is a class number, `0-9` ten of them, anything else a name; so is what has quotes or `name:` before it: `name:3`. */
+/**
+ * `3` is a class number, `0-9` ten of them, anything else a name; so is what has quotes or `name:` before it: `name:3`.
+ */
 export function wordsToLabels(option: string, words: readonly string[]): Label[] {
   return words.flatMap((given): Label[] => {
     const word = given.trim();

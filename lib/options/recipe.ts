@@ -28,7 +28,9 @@ export interface InitialModel extends Omit<OptionsOf<typeof INITIAL>, "tokenizer
   tokenizer: string;
 }
 
-/** What the training starts from: a whole model (or `"digits"`), a pair, or a tokenizer and the shape of a transformer. */
+/**
+ * What the training starts from: a whole model (or `"digits"`), a pair, or a tokenizer and the shape of a transformer.
+ */
 export type TrainBase = string | { var: string; tokenizer: string } | InitialModel;
 
 /** The same as a caller may write it: every path may be a `file:` URL. */
@@ -60,7 +62,10 @@ export const PHASES = table({
   subnet: row(number(0, 1e6), "the share stays at ratio.end", { otherwise: "10" }),
 });
 
-/** Lengths of the three phases, in epochs (or any other unit: only their shares count when the number of steps is given). */
+/**
+ * Lengths of the three phases, in epochs (or any other unit: only their shares count when the number of steps is
+ * given).
+ */
 export interface Phases extends Required<OptionsOf<typeof PHASES>> {}
 
 /** One that is given alone stands for all. */

@@ -1,11 +1,12 @@
 /**
- * An option is said once: in a row of a table, with its kind (type, range, JSON schema, text form), its words, its default and
- * its flag. The TypeScript type, the check with its refusals, the command line with its help, the JSON schema of an HTTP route
- * and the tables of the documentation are read off the rows.
+ * An option is said once: in a row of a table, with its kind (type, range, JSON schema, text form), its words, its
+ * default and its flag. The TypeScript type, the check with its refusals, the command line with its help, the JSON
+ * schema of an HTTP route and the tables of the documentation are read off the rows.
  *
- * Who validates what: this room explains. It refuses every wrong value by the option's name, with what was found and what
- * was expected; what depends on a model is checked by the resolver beside the table. The core below protects itself: it checks
- * what it gets once more, in words for developers, because nothing that a caller writes may crash the process.
+ * Who validates what: this room explains. It refuses every wrong value by the option's name, with what was found and
+ * what was expected; what depends on a model is checked by the resolver beside the table. The core below protects
+ * itself: it checks what it gets once more, in words for developers, because nothing that a caller writes may crash the
+ * process.
  */
 
 import { type TObject, type TSchema, Type } from "@sinclair/typebox";
@@ -18,7 +19,10 @@ export interface Kind<In, Out = In> {
   schema: TSchema | null;
   /** @throws InvalidOptionError that names `option` */
   check(option: string, value: unknown): Out;
-  /** A word of the command line as a value, unchecked; `before` is what the flag gave before. Missing: it is a flag without a word. */
+  /**
+   * A word of the command line as a value, unchecked; `before` is what the flag gave before. Missing: it is a flag
+   * without a word.
+   */
   parse?: ((option: string, text: string, before?: unknown) => unknown) | undefined;
   /** All values, when they are few words. */
   choices?: readonly string[];
@@ -75,7 +79,10 @@ export type Resolved<T, More = unknown> = T extends Table<infer R> ? Omit<Output
 
 export class Table<R extends Rows> {
   readonly #entries: [name: string, row: Rows[string]][];
-  /** What nobody gave: defaults that need no check, and undefined. Copied, so that all options of a table are objects of one shape. */
+  /**
+   * What nobody gave: defaults that need no check, and undefined. Copied, so that all options of a table are objects of
+   * one shape.
+   */
   readonly #constants: Record<string, unknown>;
   #schema: TObject | undefined;
 

@@ -1,6 +1,7 @@
 /**
- * Line plots that a reader can look into: values under the cursor, a part enlarged by dragging (a double click goes back), curves
- * switched off in the legend. Drawn by uPlot, whose files are put into the page, so that it needs no network.
+ * Line plots that a reader can look into: values under the cursor, a part enlarged by dragging (a double click goes
+ * back), curves switched off in the legend. Drawn by uPlot, whose files are put into the page, so that it needs no
+ * network.
  */
 
 import { readFileSync } from "node:fs";

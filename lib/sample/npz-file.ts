@@ -1,7 +1,8 @@
 /**
- * All images in one `.npz`: `arr_0`, uint8 `[N, S, S, 3]`, and `arr_1`, int64 `[N]`, the classes; in an order drawn from the seed,
- * because the usual evaluators score splits of consecutive images as if each were a sample of all classes. While images are missing,
- * they lie beside it as raw parts; whichever run finds the last one in its place puts the file together.
+ * All images in one `.npz`: `arr_0`, uint8 `[N, S, S, 3]`, and `arr_1`, int64 `[N]`, the classes; in an order drawn
+ * from the seed, because the usual evaluators score splits of consecutive images as if each were a sample of all
+ * classes. While images are missing, they lie beside it as raw parts; whichever run finds the last one in its place
+ * puts the file together.
  */
 
 import { mkdir, open, readdir, readFile, rm, stat } from "node:fs/promises";

@@ -1,4 +1,7 @@
-/** A `.npz`, as NumPy's savez writes one: `.npy` entries that are stored, not compressed, in a zip archive that may pass 4 GiB. */
+/**
+ * A `.npz`, as NumPy's savez writes one: `.npy` entries that are stored, not compressed, in a zip archive that may pass
+ * 4 GiB.
+ */
 
 import type { FileHandle } from "node:fs/promises";
 import { PassThrough, Readable } from "node:stream";
@@ -16,7 +19,9 @@ export interface NpzArray {
   data: AsyncIterable<Uint8Array> | Iterable<Uint8Array>;
 }
 
-/** No time of its own: the same content gives the same bytes. Zip archives know local times only, and none before 1980. */
+/**
+ * No time of its own: the same content gives the same bytes. Zip archives know local times only, and none before 1980.
+ */
 const NO_TIME = new Date(1980, 0, 1);
 
 /** The checksum of a piece of this size holds the event loop for a millisecond or two. */

@@ -34,9 +34,9 @@ export interface SampleResult {
 const MAX_BATCH = 32;
 
 /**
- * Draws `perClass` images of each class into a folder of PNG files or an `.npz`. An image depends on the seed, its class and
- * its number in the class (and on model, depth, guidance and filters) alone: sharding, batches and interruptions change
- * nothing. What is there already is not made again.
+ * Draws `perClass` images of each class into a folder of PNG files or an `.npz`. An image depends on the seed, its
+ * class and its number in the class (and on model, depth, guidance and filters) alone: sharding, batches and
+ * interruptions change nothing. What is there already is not made again.
  *
  * @throws InvalidOptionError (also when other settings made what is there), IoError, PoolExhaustedError, AbortError
  */
@@ -99,7 +99,10 @@ function batchFor(model: Model, { generate }: ResolvedSampleSettings): number {
   return Math.max(1, Math.min(MAX_BATCH, model.imagesAtOnce(generate)));
 }
 
-/** Images of one batch, in the order of the samples: one generation per run of counters; the engine computes them together. */
+/**
+ * Images of one batch, in the order of the samples: one generation per run of counters; the engine computes them
+ * together.
+ */
 async function draw(model: Model, samples: readonly Sample[], settings: ResolvedSampleSettings): Promise<Image[]> {
   const { seed, generate, signal } = settings;
   const stop = new AbortController(); // one failure ends the others

@@ -34,8 +34,8 @@ export class Work {
 }
 
 /**
- * Counter of an image's random numbers: the class in the upper, the number in the class in the lower half. It depends on
- * nothing else, so an image is the same in every run, shard and batch.
+ * Counter of an image's random numbers: the class in the upper, the number in the class in the lower half. It depends
+ * on nothing else, so an image is the same in every run, shard and batch.
  */
 export function counterOf({ classIndex, index }: Sample): number {
   return classIndex * 2 ** 32 + index;

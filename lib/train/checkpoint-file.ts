@@ -1,7 +1,7 @@
 /**
- * One training checkpoint: a safetensors file with the weights, the optimizer's moments and the average, and as metadata the
- * few numbers that the rest of a run's state is a function of. A digest over the whole file tells a whole one from a damaged
- * one; it stands in the header, whose other bytes it covers as well (its own place counts as zeros).
+ * One training checkpoint: a safetensors file with the weights, the optimizer's moments and the average, and as
+ * metadata the few numbers that the rest of a run's state is a function of. A digest over the whole file tells a whole
+ * one from a damaged one; it stands in the header, whose other bytes it covers as well (its own place counts as zeros).
  */
 
 import { createHash, type Hash } from "node:crypto";
@@ -36,8 +36,8 @@ export function arraysOf(average: boolean): TrainerArray[] {
 }
 
 /**
- * Writes a checkpoint: beside its place, to the disk, then renamed. Whatever fails and whenever the process is killed, what
- * was at `path` before stays, or the new file is whole. Returns its bytes. Throws an IoError.
+ * Writes a checkpoint: beside its place, to the disk, then renamed. Whatever fails and whenever the process is killed,
+ * what was at `path` before stays, or the new file is whole. Returns its bytes. Throws an IoError.
  */
 export async function writeCheckpoint(
   path: string,

@@ -1,4 +1,7 @@
-/** What a run tells its listener, in this order: `plan`, `start`, then steps, evaluations and saves, then what comes of it. */
+/**
+ * What a run tells its listener, in this order: `plan`, `start`, then steps, evaluations and saves, then what comes of
+ * it.
+ */
 
 import type { TrainPlan } from "./recipe.js";
 

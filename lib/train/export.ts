@@ -30,7 +30,10 @@ export interface ExportResult {
   step: number;
 }
 
-/** Writes the newest checkpoint of a run as a model. @throws InvalidCheckpointError, InvalidOptionError, IoError, AbortError */
+/**
+ * Writes the newest checkpoint of a run as a model. @throws InvalidCheckpointError, InvalidOptionError, IoError,
+ * AbortError
+ */
 export async function exportRun(run: string, options: ExportOptions): Promise<ExportResult> {
   const folder = new RunFolder(run);
   const record = await folder.readRecord();

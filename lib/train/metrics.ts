@@ -56,7 +56,10 @@ export interface Kept {
   evaluated: boolean;
 }
 
-/** Finds the lines of the first `step` updates; an evaluation after them counts when all its `evaluations` lines are there. */
+/**
+ * Finds the lines of the first `step` updates; an evaluation after them counts when all its `evaluations` lines are
+ * there.
+ */
 export async function linesUntil(path: string, step: number, evaluations: number): Promise<Kept> {
   let [position, kept, found] = [0, 0, 0];
   for await (const { line, bytes } of readLines(path)) {
@@ -77,8 +80,8 @@ export async function readMetrics(path: string): Promise<MetricsLine[]> {
 }
 
 /**
- * `line` is null for what is no metric, such as the torn last line of a process that was killed: a line counts with its line
- * break only, or the next one would be glued to it.
+ * `line` is null for what is no metric, such as the torn last line of a process that was killed: a line counts with its
+ * line break only, or the next one would be glued to it.
  */
 async function* readLines(path: string): AsyncGenerator<{ line: MetricsLine | null; bytes: number }> {
   let rest = Buffer.alloc(0);

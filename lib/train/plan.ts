@@ -132,8 +132,8 @@ function bridgeOf({ bridge, ratio }: ResolvedTrainOptions, { notes, config }: Ba
 const named = ({ classes, folder }: TokenSource, option: string) => ({ classes, folder: folder ?? option });
 
 /**
- * Which classes of the base those of the tokens are, and those of the held-out ones: these may also know the names that the
- * training brings.
+ * Which classes of the base those of the tokens are, and those of the held-out ones: these may also know the names that
+ * the training brings.
  *
  * @throws InvalidTokensError
  */

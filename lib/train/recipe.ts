@@ -1,4 +1,7 @@
-/** What decides a run, as plain data: what it starts from, its curriculum, and the recipe that run.json holds and that is hashed. */
+/**
+ * What decides a run, as plain data: what it starts from, its curriculum, and the recipe that run.json holds and that
+ * is hashed.
+ */
 
 import type { ClassMap } from "../labels/index.js";
 import type { NativeConfig } from "../native/contract.js";

@@ -177,7 +177,10 @@ function tableOfHtml(head: readonly string[], rows: readonly (readonly string[])
 
 const MAX_SAMPLES = 32;
 
-/** One sheet per depth with the same labels and seed. Without room for a model there are none: a report is no reason to fail. */
+/**
+ * One sheet per depth with the same labels and seed. Without room for a model there are none: a report is no reason to
+ * fail.
+ */
 async function sampleSheets(path: string, plan: TrainPlan, options: ReportOptions): Promise<string[]> {
   const { numClasses } = plan.recipe.config;
   const { samples = Math.min(numClasses, MAX_SAMPLES), threads, nativeBinding, signal, warn } = options;

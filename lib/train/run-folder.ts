@@ -139,8 +139,9 @@ export class RunFolder {
 }
 
 /**
- * The record that binds what is done in the folder: that of a run to continue, or null for a fresh start. A record that has outlived
- * what the run had made, or that a run has left which never came to saving, binds nobody who does not ask for it.
+ * The record that binds what is done in the folder: that of a run to continue, or null for a fresh start. A record that
+ * has outlived what the run had made, or that a run has left which never came to saving, binds nobody who does not ask
+ * for it.
  *
  * @throws InvalidOptionError when a run is there that nobody asked to continue, or is still going on
  */

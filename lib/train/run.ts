@@ -1,6 +1,7 @@
 /**
- * The loop: steps, evaluations, checkpoints. Everything that a step does is a function of (recipe, step) and of what the
- * trainer holds, so a run that continues from a checkpoint ends with the same bits as one that was never interrupted.
+ * The loop: steps, evaluations, checkpoints. Everything that a step does is a function of (recipe, step) and of what
+ * the trainer holds, so a run that continues from a checkpoint ends with the same bits as one that was never
+ * interrupted.
  */
 
 import { AbortError, NextscaleError, TrainingDivergedError, wrapNative } from "../errors.js";

@@ -38,8 +38,8 @@ export interface StepPlan {
 }
 
 /**
- * p(epoch): `start` in the first phase, a straight line in the second, `end` in the third. Beyond the last phase it stays
- * at `end`.
+ * p(epoch): `start` in the first phase, a straight line in the second, `end` in the third. Beyond the last phase it
+ * stays at `end`.
  */
 export function subnetRatio(epoch: number, { joint, transition }: Phases, { start, end }: Ratio): number {
   if (epoch < joint) return start;

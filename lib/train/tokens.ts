@@ -16,7 +16,9 @@ export async function openTokens(option: string, tokens: string | TokenSource): 
   throw new InvalidOptionError(option, "a token set without images", "at least one image");
 }
 
-/** SHA-256 that tells sets apart by their content: of the list of shards with their hashes, or of all labels and tokens. */
+/**
+ * SHA-256 that tells sets apart by their content: of the list of shards with their hashes, or of all labels and tokens.
+ */
 export async function contentHash(source: TokenSource): Promise<string> {
   const hash = createHash("sha256");
   if (source.folder !== undefined) return hash.update(await readFile(join(source.folder, MANIFEST))).digest("hex");

@@ -49,8 +49,8 @@ export interface Replacements {
 /**
  * Trains a network that works at several depths, and writes it as an ordinary model with a report.
  *
- * @throws InvalidOptionError, InvalidTokensError, InvalidCheckpointError, UnsafeCheckpointError, IoError, OutOfMemoryError,
- *   TrainingDivergedError (the last good checkpoint is kept), AbortError (the step at hand is saved)
+ * @throws InvalidOptionError, InvalidTokensError, InvalidCheckpointError, UnsafeCheckpointError, IoError,
+ *   OutOfMemoryError, TrainingDivergedError (the last good checkpoint is kept), AbortError (the step at hand is saved)
  */
 export function trainSupernet(options: TrainOptions): Promise<TrainResult> {
   return train(options);

@@ -61,7 +61,10 @@ export class TokenMaps {
   }
 }
 
-/** The flat array of TokenMaps, or the array itself; size and range of every token are checked. @throws InvalidOptionError */
+/**
+ * The flat array of TokenMaps, or the array itself; size and range of every token are checked. @throws
+ * InvalidOptionError
+ */
 export function checkedTokens(
   option: string,
   value: unknown,

@@ -1,6 +1,6 @@
 /**
- * Mutated files: whatever is in them, a reader answers with a result or with one of our errors, soon. The cases come from a
- * seed (`NEXTSCALE_FUZZ_SEED`), their number from a time (`NEXTSCALE_FUZZ_MS` per format).
+ * Mutated files: whatever is in them, a reader answers with a result or with one of our errors, soon. The cases come
+ * from a seed (`NEXTSCALE_FUZZ_SEED`), their number from a time (`NEXTSCALE_FUZZ_MS` per format).
  */
 
 import { readFileSync } from "node:fs";

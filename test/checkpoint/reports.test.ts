@@ -1,6 +1,6 @@
 /**
- * Shapes of checkpoints that public reports of other projects name: sets of weights and their averages, wrappers, strides,
- * shards, other families. Recipes: test/reports/README.md, items 6 and 12.
+ * Shapes of checkpoints that public reports of other projects name: sets of weights and their averages, wrappers,
+ * strides, shards, other families. Recipes: test/reports/README.md, items 6 and 12.
  */
 
 import { mkdirSync, readFileSync, writeFileSync } from "node:fs";

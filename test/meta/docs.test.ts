@@ -1,7 +1,8 @@
 /**
- * The snippets of README, docs/ and docstrings are run as they stand there: `sh` blocks by a shell that stops at the first failure, `ts` blocks
- * as modules, after the compiler has read them. Each runs in a folder of its own, where the files that the documentation names lie in
- * small (test/support/snippet-folder.ts). A block that cannot be run says why in the page: see test/support/snippets.ts.
+ * The snippets of README, docs/ and docstrings are run as they stand there: `sh` blocks by a shell that stops at the
+ * first failure, `ts` blocks as modules, after the compiler has read them. Each runs in a folder of its own, where the
+ * files that the documentation names lie in small (test/support/snippet-folder.ts). A block that cannot be run says why
+ * in the page: see test/support/snippets.ts.
  */
 
 import { execFile } from "node:child_process";
@@ -50,8 +51,9 @@ let scratch: string;
 let log: string;
 
 /**
- * Stand-ins for what a snippet must not do here: `npm` installs and tests nothing, but knows only the scripts that package.json has,
- * and ./setup installs nothing. Both write down that they were called. `nextscale` and `npx nextscale` are this checkout's.
+ * Stand-ins for what a snippet must not do here: `npm` installs and tests nothing, but knows only the scripts that
+ * package.json has, and ./setup installs nothing. Both write down that they were called. `nextscale` and `npx
+ * nextscale` are this checkout's.
  */
 function writeCommands(folder: string): void {
   const commands = {

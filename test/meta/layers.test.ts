@@ -1,6 +1,6 @@
 /**
- * The arrows of ARCHITECTURE.md: a room may use the rooms that stand above its line there, never those below it or beside it, not
- * even for a type; and no files use each other in a circle.
+ * The arrows of ARCHITECTURE.md: a room may use the rooms that stand above its line there, never those below it or
+ * beside it, not even for a type; and no files use each other in a circle.
  */
 
 import { existsSync, readdirSync, readFileSync } from "node:fs";
@@ -75,7 +75,10 @@ function isWrong(order: readonly string[][], arrow: Arrow): boolean {
   return to.level > from.level || (to.level === from.level && to.name !== from.name);
 }
 
-/** Sets of files that use each other, directly or not (strongly connected components of more than one). Source: Tarjan, 1972. */
+/**
+ * Sets of files that use each other, directly or not (strongly connected components of more than one). Source: Tarjan,
+ * 1972.
+ */
 function circles(arrows: readonly Arrow[]): string[][] {
   const next = new Map<string, string[]>();
   for (const { from, to } of arrows) {

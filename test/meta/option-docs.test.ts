@@ -1,4 +1,7 @@
-/** What an editor shows at a field of options: tools/option-docs.mjs has written the rows' words into the built declarations. */
+/**
+ * What an editor shows at a field of options: tools/option-docs.mjs has written the rows' words into the built
+ * declarations.
+ */
 
 import { join } from "node:path";
 import ts from "typescript";

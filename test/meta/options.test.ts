@@ -1,4 +1,7 @@
-/** The pages' tables of options are those of the commands and of lib/options: no flag or field is missing, none is invented, defaults agree. */
+/**
+ * The pages' tables of options are those of the commands and of lib/options: no flag or field is missing, none is
+ * invented, defaults agree.
+ */
 
 import { readFileSync } from "node:fs";
 import { join } from "node:path";

@@ -69,7 +69,10 @@ describe("what is tracked", () => {
     ? execFileSync("git", ["ls-files", "-z"], { cwd: root, encoding: "utf8" }).split("\0").filter(Boolean)
     : [];
   const present = tracked.filter((path) => existsSync(join(root, path)));
-  /** Folders of the machines that this is developed on, and hosts that packages come from; put together, so as not to find this file. */
+  /**
+   * Folders of the machines that this is developed on, and hosts that packages come from; put together, so as not to
+   * find this file.
+   */
   const FOREIGN = [
     ["/wo", "rk/"],
     ["/tm", "p/"],

@@ -39,7 +39,10 @@ test("a run of a version that kept the bytes of the memory plan in its recipe go
   await expect(train({ ...options, resume: true, seed: 6 })).rejects.toThrow(/another seed/);
 });
 
-/** What the version wrote that called them `average` and `optimizer.clip`: in run.json, and as the hash of its checkpoints. */
+/**
+ * What the version wrote that called them `average` and `optimizer.clip`: in run.json, and as the hash of its
+ * checkpoints.
+ */
 function withFormerNames(recorded: Record<string, unknown>): Record<string, unknown> {
   const { averageDecay, optimizer, ...rest } = recorded;
   const { clipNorm, ...moments } = optimizer as Record<string, unknown>;

@@ -62,7 +62,10 @@ export function sizeOf({ shape, dtype }: TensorEntry): number {
   return shape.reduce((product, side) => product * side, dtype === "f32" ? 4 : 2);
 }
 
-/** Rounds to nearest, ties to even, by arithmetic in double precision: `mantissa` explicit bits, exponents from `minimum`. */
+/**
+ * Rounds to nearest, ties to even, by arithmetic in double precision: `mantissa` explicit bits, exponents from
+ * `minimum`.
+ */
 export function roundTo(value: number, mantissa: number, minimum: number): number {
   if (value === 0) return value;
   const exponent = Math.max(minimum, Math.floor(Math.log2(Math.abs(value))));

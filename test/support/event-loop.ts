@@ -44,8 +44,8 @@ async function longestGap(work: () => Promise<unknown>): Promise<number> {
 }
 
 /**
- * The smallest longest gap of several rounds, ms: what the work itself does shows in every round, what the collector and a
- * busy machine do does not. Stops at the first round below `enough`.
+ * The smallest longest gap of several rounds, ms: what the work itself does shows in every round, what the collector
+ * and a busy machine do does not. Stops at the first round below `enough`.
  */
 export async function blockedMs(work: () => Promise<unknown>, enough: number, rounds = 12): Promise<number> {
   let smallest = Number.POSITIVE_INFINITY;

@@ -1,8 +1,8 @@
 /**
- * A NativeTrainer in JavaScript, for what belongs to the schedule alone: order of steps, checkpoints, resumption, failures.
- * Its model is a toy: every weight is pulled towards a value that depends on the tokens, the labels and the weight's place,
- * in the blocks that the depths reach; its optimizer is AdamW as the contract describes it. All of its state is in what
- * `read` and `write` reach, and `steps`.
+ * A NativeTrainer in JavaScript, for what belongs to the schedule alone: order of steps, checkpoints, resumption,
+ * failures. Its model is a toy: every weight is pulled towards a value that depends on the tokens, the labels and the
+ * weight's place, in the blocks that the depths reach; its optimizer is AdamW as the contract describes it. All of its
+ * state is in what `read` and `write` reach, and `steps`.
  */
 
 import type {

@@ -1,6 +1,6 @@
 /**
- * The KV pool as the design describes it, counted with sets of tokens instead of chains and running sums: which block holds
- * the tokens of which scale. Slow and obvious; the tests compare the engine's bytes with it.
+ * The KV pool as the design describes it, counted with sets of tokens instead of chains and running sums: which block
+ * holds the tokens of which scale. Slow and obvious; the tests compare the engine's bytes with it.
  */
 
 /** What decides how many rows one sequence needs. */
@@ -51,8 +51,10 @@ export class ExpectedUse {
     return Math.max(...this.bytes);
   }
 
-  /** Whether a generation that has told of `heard` scales can use `bytes`: nothing yet, what a scale not before needs, or
-   * (all over) nothing any more. */
+  /**
+   * Whether a generation that has told of `heard` scales can use `bytes`: nothing yet, what a scale not before needs, or
+   * (all over) nothing any more.
+   */
   allows(bytes: number, heard: number): boolean {
     return bytes === 0 || this.bytes.slice(Math.max(0, heard - 1)).includes(bytes);
   }

@@ -1,8 +1,8 @@
 /**
- * Machine code of CUDA kernels, as far as it says something about time: which instructions, in which loops, with how many cycles between
- * them, and which loads are under way together. A cubin is an ELF file; from sm_70 on an instruction is 16 bytes, whose upper word holds the
- * compiler's schedule (stall cycles, and six scoreboards that loads set and their readers wait for). NVIDIA documents none of it: opcodes are
- * those of CUDA 13's disassembler.
+ * Machine code of CUDA kernels, as far as it says something about time: which instructions, in which loops, with how
+ * many cycles between them, and which loads are under way together. A cubin is an ELF file; from sm_70 on an
+ * instruction is 16 bytes, whose upper word holds the compiler's schedule (stall cycles, and six scoreboards that loads
+ * set and their readers wait for). NVIDIA documents none of it: opcodes are those of CUDA 13's disassembler.
  */
 
 import { readFileSync } from "node:fs";

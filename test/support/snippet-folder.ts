@@ -1,4 +1,6 @@
-/** A folder in which the commands and programs of the documentation find the files that they name, all of them small. */
+/**
+ * A folder in which the commands and programs of the documentation find the files that they name, all of them small.
+ */
 
 import { copyFileSync, cpSync, mkdirSync, renameSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
@@ -33,7 +35,10 @@ async function writeImages(folder: string, side: number, seed: number): Promise<
   }
 }
 
-/** A pair of PyTorch files with random weights, and the same converted. One tokenizer for all of them: its weights come from the seed. */
+/**
+ * A pair of PyTorch files with random weights, and the same converted. One tokenizer for all of them: its weights come
+ * from the seed.
+ */
 async function writeModel(folder: string, name: string, numClasses: number): Promise<void> {
   const dicts = randomStateDicts({ ...SHAPE, numClasses });
   const vae = randomStateDicts({ ...SHAPE, numClasses: 10 }).vae;
@@ -48,7 +53,10 @@ async function writeModel(folder: string, name: string, numClasses: number): Pro
   await convertCheckpoint({ source, output: join(folder, `${name}.safetensors`) });
 }
 
-/** Fills `folder` with what every snippet finds, and `extras` with what some ask for. `config` is the supernet.json of the docs. */
+/**
+ * Fills `folder` with what every snippet finds, and `extras` with what some ask for. `config` is the supernet.json of
+ * the docs.
+ */
 export async function makeSnippetFolder(folder: string, extras: string, config: string): Promise<void> {
   const at = (name: string) => join(folder, name);
   await writeModel(folder, "d16", 1000);

@@ -14,8 +14,8 @@ export interface Snippet {
 const MARK = /^<!-- (not run: (?<reason>\S.*\S)|run with (?<things>\S.*\S)) -->$/;
 
 /**
- * The fenced blocks of a page. An HTML comment in the line before a fence, which a reader of the page does not see, says
- * `not run: REASON` or `run with THING, THING`.
+ * The fenced blocks of a page. An HTML comment in the line before a fence, which a reader of the page does not see,
+ * says `not run: REASON` or `run with THING, THING`.
  */
 export function pageSnippets(path: string, text: string): Snippet[] {
   const lines = text.split("\n");
@@ -50,8 +50,8 @@ export function docstringSnippets(path: string, text: string): Snippet[] {
 }
 
 /**
- * A snippet as a module. One that imports something is a program of its own; any other is a fragment, and finds every public name,
- * and as `model` the bundled one.
+ * A snippet as a module. One that imports something is a program of its own; any other is a fragment, and finds every
+ * public name, and as `model` the bundled one.
  */
 export function asModule({ code }: Snippet, names: readonly string[]): string {
   if (/^import /m.test(code)) return code;

@@ -21,7 +21,10 @@ export function scratch(): string {
 export const SIDES = [1, 2];
 const NUM_TOKENS = 5;
 
-/** Remembers every picture; its tokens are the red, green and blue of the first pixel, of the last red and the number of calls' 0. */
+/**
+ * Remembers every picture; its tokens are the red, green and blue of the first pixel, of the last red and the number of
+ * calls' 0.
+ */
 export class FakeEncoder implements TokenEncoder {
   readonly architecture;
   readonly tokenizerFingerprint: string;

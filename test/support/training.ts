@@ -1,4 +1,6 @@
-/** Small trainings for tests: a tokenizer with random weights, tokens in memory, options with a run folder of their own. */
+/**
+ * Small trainings for tests: a tokenizer with random weights, tokens in memory, options with a run folder of their own.
+ */
 
 import { mkdtempSync, rmSync } from "node:fs";
 import * as fs from "node:fs/promises";

@@ -1,5 +1,6 @@
-// clang-format over the C++ and CUDA sources, with .clang-format's style. It is the npm package's own build (WebAssembly) in the version
-// that package.json pins, because two versions of clang-format do not agree with each other.
+// clang-format over the C++ and CUDA sources, with .clang-format's style. It is the npm package's own build
+// (WebAssembly) in the version that package.json pins, because two versions of clang-format do not agree with each
+// other.
 
 import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";

@@ -1,4 +1,5 @@
-// The core's own tests (GoogleTest): compiled beside the addon, whose objects they share, and run with the golden models.
+// The core's own tests (GoogleTest): compiled beside the addon, whose objects they share, and run with the golden
+// models.
 
 import { existsSync, mkdirSync, readFileSync, rmSync } from "node:fs";
 import { join } from "node:path";
@@ -8,14 +9,17 @@ import { jobs, root, run, works } from "./run.mjs";
 
 const addonFolder = join(root, "build");
 
-/** The addon's build folder has the core compiled already; without one (a prebuild is in use) the tests get their own. */
+/**
+ * The addon's build folder has the core compiled already; without one (a prebuild is in use) the tests get their own.
+ */
 function testFolder() {
   return existsSync(join(addonFolder, "CMakeCache.txt")) ? addonFolder : join(addonFolder, "test");
 }
 
 export function buildNativeTests(folder, options = []) {
   const fresh = !existsSync(join(folder, "CMakeCache.txt"));
-  const generator = fresh && works("ninja", ["--version"]) ? ["-G", "Ninja"] : []; // an existing folder keeps the one it has
+  // An existing folder keeps the one it has.
+  const generator = fresh && works("ninja", ["--version"]) ? ["-G", "Ninja"] : [];
   const base = ["-DCMAKE_BUILD_TYPE=Release", "-DNEXTSCALE_TESTS=ON"];
   const configure = ["-S", root, "-B", folder, ...base, ...generator, ...options];
   if (run("cmake", configure, { stdio: ["ignore", "ignore", "inherit"] }).status !== 0) return false;
@@ -34,7 +38,8 @@ export async function goldenEnvironment() {
     await convertCheckpoint({ source: { var: join(from, "var.pth"), tokenizer: join(from, "vae.pth") }, output });
     paths[`NEXTSCALE_GOLDEN_${name.toUpperCase().replace("-", "_")}_SAFETENSORS`] = output;
   }
-  const kernels = join(addonFolder, "Release", "libnextscale_cuda.so"); // without them the tests of a device are skipped
+  // Without them the tests of a device are skipped.
+  const kernels = join(addonFolder, "Release", "libnextscale_cuda.so");
   if (existsSync(kernels)) paths.NEXTSCALE_CUDA_LIBRARY = kernels;
   return { ...process.env, NEXTSCALE_GOLDEN_DIR: join(root, "test", "golden"), ...paths };
 }

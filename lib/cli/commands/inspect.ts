@@ -1,4 +1,6 @@
-/** `nextscale inspect`: what a checkpoint is and what it will need, from its header alone. No weights, no native binary. */
+/**
+ * `nextscale inspect`: what a checkpoint is and what it will need, from its header alone. No weights, no native binary.
+ */
 
 import { stat } from "node:fs/promises";
 import { Command } from "commander";

@@ -1,4 +1,5 @@
-// Runs the CommonJS build as jest does: in a context of its own, whose classes are not Node's, and where import() is forbidden.
+// Runs the CommonJS build as jest does: in a context of its own, whose classes are not Node's, and where import() is
+// forbidden.
 const { readFileSync } = require("node:fs");
 const { createRequire } = require("node:module");
 const { dirname, join } = require("node:path");
@@ -6,10 +7,12 @@ const vm = require("node:vm");
 
 const root = join(__dirname, "..", "..", "..");
 const path = join(root, "dist", "index.cjs");
-const shared = ["process", "Buffer", "console", "setTimeout", "clearTimeout", "setImmediate", "clearImmediate", "queueMicrotask"];
+const timers = ["setTimeout", "clearTimeout", "setImmediate", "clearImmediate", "queueMicrotask"];
+const shared = ["process", "Buffer", "console", ...timers];
 const more = ["performance", "URL", "AbortController", "AbortSignal", "TextDecoder", "TextEncoder", "structuredClone"];
 // jest hands on these two, and no other typed array.
-const globals = Object.fromEntries([...shared, ...more, "Uint8Array", "ArrayBuffer"].map((name) => [name, globalThis[name]]));
+const names = [...shared, ...more, "Uint8Array", "ArrayBuffer"];
+const globals = Object.fromEntries(names.map((name) => [name, globalThis[name]]));
 const context = vm.createContext(globals);
 context.global = context.globalThis = context;
 
@@ -37,7 +40,8 @@ const program = `(async () => {
   let option = false;
   try { model.generate({ labels: 99 }); } catch (error) { option = error instanceof InvalidOptionError; }
   await model.dispose();
-  answer({ missing, png: bytes.subarray(0, 4).toString("hex"), clamped: clamped.count, buffer: buffer.count, tokens: decoded.width, option });
+  const png = bytes.subarray(0, 4).toString("hex");
+  answer({ missing, png, clamped: clamped.count, buffer: buffer.count, tokens: decoded.width, option });
 })()`;
 vm.runInContext(program, context).catch((error) => {
   process.stderr.write(`${error.stack}\n${error.cause?.stack ?? ""}\n`);
